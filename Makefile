@@ -1,0 +1,58 @@
+# Everything there is to do, in one list: `make help`.
+#
+#   PG_CONFIG  the PostgreSQL installation to build for (15 to 18)
+#   KEEP=1     `make demo` leaves its server running and says how to reach and stop it
+
+PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) $(shell command -v pg_config) \
+                         /usr/lib/postgresql/15/bin/pg_config)
+KEEP ?=
+export PG_CONFIG KEEP
+
+# cargo-pgrx passes linker flags through --config, which RUSTFLAGS in the environment would silently replace.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build install installed demo test unit integration bench lint fmt uninstall clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: PostgreSQL and its headers, libclang, cargo-pgrx
+	@scripts/setup.sh
+
+build: setup ## Build the extension
+	@scripts/build.sh
+
+install: installed ## Install the extension into PostgreSQL (root or sudo)
+	@scripts/next-steps.sh
+
+installed: build
+	@scripts/install.sh
+
+demo: installed ## Tell the whole story in a temporary server, against a simulated Graph API
+	@scripts/cargo.sh build --release -p graph-simulator
+	@scripts/demo.sh
+
+test: lint unit integration ## Format check, lint, unit tests, integration tests
+
+unit: setup ## Only the unit tests (no server)
+	@scripts/cargo.sh test --workspace --exclude whatsapp_pg --exclude whatsapp-pg-tests
+
+integration: installed ## Only the integration tests (temporary servers, the installed extension)
+	@scripts/setup.sh tests
+	@scripts/cargo.sh test -p whatsapp-pg-tests
+
+bench: installed ## Measure enqueue, drain, latency and memory; print the table
+	@scripts/cargo.sh bench -p whatsapp-pg-tests --bench speed
+
+lint: setup ## Check format, clippy, layers and scripts
+	@scripts/lint.sh
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+uninstall: ## Remove the extension's files from PostgreSQL (root or sudo)
+	@scripts/uninstall.sh
+
+clean: ## Remove build results; keep what setup made
+	@scripts/clean.sh

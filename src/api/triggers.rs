@@ -1,0 +1,82 @@
+//! Trigger functions. They only look at NEW and never refuse what once was valid: they exist already when pg_restore
+//! copies rows through them.
+
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::{PgTrigger, Uuid, WhoAllocated, pg_trigger};
+
+use crate::caller;
+use crate::error::{Error, Kind, Result};
+use crate::secrets::{self, Column};
+use crate::store::installation;
+use crate::wake;
+
+/// A row under construction.
+pub type Tuple<'a> = PgHeapTuple<'a, pgrx::AllocatedByRust>;
+
+/// Raises an error from a trigger as itself; returned errors would arrive as internal ones.
+pub fn raise<T>(result: Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            pgrx::pg_sys::panic::ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
+            None
+        }
+    }
+}
+
+/// AFTER INSERT OR UPDATE … FOR EACH STATEMENT: the worker looks when this transaction has committed.
+#[pg_trigger(sql = false)]
+fn whatsapp_wake<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, pgrx::PgTriggerError> {
+    wake::drainer_at_commit();
+    let _ = trigger;
+    Ok(None::<Tuple<'a>>)
+}
+
+/// BEFORE INSERT OR UPDATE ON whatsapp_config: seals plain secrets and stamps new accounts with this database.
+#[pg_trigger(sql = false)]
+fn whatsapp_config_protect<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, pgrx::PgTriggerError> {
+    Ok(raise(protect(trigger)))
+}
+
+fn protect<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
+    let new = trigger.new().ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?;
+    let mut row = new.into_owned();
+    let Some(organizer) = row.get_by_name::<Uuid>("user_id").map_err(damaged)? else { return Ok(row) };
+    for (name, column) in [("access_token_encrypted", Column::Token), ("app_secret_encrypted", Column::AppSecret)] {
+        let Some(value) = row.get_by_name::<String>(name).map_err(damaged)? else { continue };
+        let before = trigger.old().and_then(|old| old.get_by_name::<String>(name).ok().flatten());
+        if keyring::is_sealed(&value) || before.as_deref() == Some(value.as_str()) {
+            continue;
+        }
+        if secrets::is_reference(&value) {
+            secrets::check_may_refer(&value)?;
+            continue;
+        }
+        let sealed = caller::as_owner(|| secrets::to_store(&organizer, column, &value))?;
+        row.set_by_name(name, sealed).map_err(damaged)?;
+    }
+    let is_stamped = row.get_by_name::<Uuid>("sender_installation").map_err(damaged)?.is_some()
+        && row.get_by_name::<pgrx::pg_sys::Oid>("sender_database").map_err(damaged)?.is_some();
+    if !is_stamped {
+        let here = caller::as_owner(installation::id)?;
+        row.set_by_name("sender_installation", here).map_err(damaged)?;
+        row.set_by_name("sender_database", installation::database()).map_err(damaged)?;
+    }
+    Ok(row)
+}
+
+/// A field of a row of ours.
+pub fn field<T>(row: &Tuple<'_>, name: &str) -> Result<Option<T>>
+where
+    T: pgrx::FromDatum + pgrx::IntoDatum + for<'a> pgrx::datum::UnboxDatum<As<'a> = T>,
+{
+    row.get_by_name(name).map_err(damaged)
+}
+
+fn damaged(error: pgrx::datum::TryFromDatumError) -> Error {
+    Error::new(Kind::Internal, format!("a table of whatsapp_pg has not the expected columns: {error}"))
+}

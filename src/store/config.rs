@@ -1,0 +1,142 @@
+//! `whatsapp_config`: the organizers' accounts.
+
+use pgrx::Uuid;
+
+use crate::error::Result;
+use crate::store::{self, installation};
+
+/// An organizer's account as admission and sending need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Account {
+    /// The organizer.
+    pub organizer: Uuid,
+    /// Meta's id of the number.
+    pub phone_number_id: String,
+    /// The sealed token or a reference to it.
+    pub token: String,
+    /// Whether the organizer wants to send.
+    pub is_active: bool,
+    /// The messaging tier as it was written.
+    pub tier: String,
+    /// Throughput of the number.
+    pub per_second: u32,
+    /// Under what the 24 h limit is counted: the portfolio, or the business account when none is named.
+    pub portfolio: String,
+    /// Language when a template has several and the caller names none.
+    pub default_language: Option<String>,
+    /// Whether this database may send for it; false in a copy.
+    pub is_here: bool,
+}
+
+/// The account of an organizer.
+pub fn account(organizer: &Uuid) -> Result<Option<Account>> {
+    const SQL: &str = "
+        SELECT c.phone_number_id, c.access_token_encrypted, c.status = 'active', c.rate_limit_tier, c.messages_per_second,
+               coalesce('portfolio ' || c.portfolio_id, 'account ' || c.business_account_id), c.default_language,
+               coalesce(c.sender_installation = i.id AND c.sender_database = $2, false)
+        FROM @extschema@.whatsapp_config AS c
+        LEFT JOIN @extschema@.whatsapp_installation AS i ON true
+        WHERE c.user_id = $1";
+    let rows = store::read(SQL, &[(*organizer).into(), installation::database().into()], |row| {
+        Ok(Account {
+            organizer: *organizer,
+            phone_number_id: row.get(1)?,
+            token: row.get(2)?,
+            is_active: row.get(3)?,
+            tier: row.get(4)?,
+            per_second: row.get::<i32>(5)?.unsigned_abs(),
+            portfolio: row.get(6)?,
+            default_language: row.opt(7)?,
+            is_here: row.get(8)?,
+        })
+    })?;
+    Ok(rows.into_iter().next())
+}
+
+/// What `wa_configure` writes; a None keeps what an existing row has.
+pub struct Change<'a> {
+    /// The organizer.
+    pub organizer: Uuid,
+    /// Meta's id of the number.
+    pub phone_number_id: &'a str,
+    /// Meta's id of the business account.
+    pub business_account_id: &'a str,
+    /// Sealed token or reference.
+    pub token: &'a str,
+    /// Webhook verify token.
+    pub verify_token: &'a str,
+    /// Sealed app secret or reference.
+    pub app_secret: Option<&'a str>,
+    /// Messaging tier.
+    pub tier: &'a str,
+    /// Throughput of the number.
+    pub per_second: i32,
+    /// Portfolio.
+    pub portfolio_id: Option<&'a str>,
+    /// Default language.
+    pub default_language: Option<&'a str>,
+    /// active or inactive.
+    pub status: &'a str,
+}
+
+/// Creates or updates an account; answers its id. An update keeps the stamps: a copy is adopted by wa_adopt_copy() only.
+pub fn save(change: &Change) -> Result<Uuid> {
+    const SQL: &str = "
+        INSERT INTO @extschema@.whatsapp_config AS c
+            (user_id, phone_number_id, business_account_id, access_token_encrypted, webhook_verify_token,
+             app_secret_encrypted, rate_limit_tier, messages_per_second, portfolio_id, default_language, status)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ON CONFLICT (user_id) DO UPDATE SET
+            phone_number_id = excluded.phone_number_id,
+            business_account_id = excluded.business_account_id,
+            access_token_encrypted = excluded.access_token_encrypted,
+            webhook_verify_token = excluded.webhook_verify_token,
+            app_secret_encrypted = coalesce(excluded.app_secret_encrypted, c.app_secret_encrypted),
+            rate_limit_tier = excluded.rate_limit_tier,
+            messages_per_second = excluded.messages_per_second,
+            portfolio_id = coalesce(excluded.portfolio_id, c.portfolio_id),
+            default_language = coalesce(excluded.default_language, c.default_language),
+            status = excluded.status
+        RETURNING c.id";
+    let rows = store::write(
+        SQL,
+        &[
+            change.organizer.into(),
+            change.phone_number_id.into(),
+            change.business_account_id.into(),
+            change.token.into(),
+            change.verify_token.into(),
+            change.app_secret.into(),
+            change.tier.into(),
+            change.per_second.into(),
+            change.portfolio_id.into(),
+            change.default_language.into(),
+            change.status.into(),
+        ],
+        |row| row.get(1),
+    )?;
+    rows.into_iter().next().ok_or_else(|| {
+        crate::error::Error::new(crate::error::Kind::Internal, "the account was not written")
+    })
+}
+
+/// Another organizer who has this number, if any.
+pub fn other_organizer_with(phone_number_id: &str, organizer: &Uuid) -> Result<Option<Uuid>> {
+    const SQL: &str = "SELECT user_id FROM @extschema@.whatsapp_config
+                       WHERE phone_number_id = $1 AND user_id <> $2 LIMIT 1";
+    Ok(store::read(SQL, &[phone_number_id.into(), (*organizer).into()], |row| row.get(1))?.pop())
+}
+
+/// Organizer, token and app secret of every account, as stored.
+pub fn secrets() -> Result<Vec<(Uuid, String, Option<String>)>> {
+    const SQL: &str = "SELECT user_id, access_token_encrypted, app_secret_encrypted
+                       FROM @extschema@.whatsapp_config ORDER BY user_id FOR UPDATE";
+    store::write(SQL, &[], |row| Ok((row.get(1)?, row.get(2)?, row.opt(3)?)))
+}
+
+/// Replaces the stored secrets of an account.
+pub fn replace_secrets(organizer: &Uuid, token: &str, app_secret: Option<&str>) -> Result<()> {
+    const SQL: &str = "UPDATE @extschema@.whatsapp_config
+                       SET access_token_encrypted = $2, app_secret_encrypted = $3 WHERE user_id = $1";
+    store::execute(SQL, &[(*organizer).into(), token.into(), app_secret.into()]).map(drop)
+}

@@ -1,0 +1,422 @@
+//! The loop body that the drainer and `wa_process_batch` share. One turn is one short transaction: record what came
+//! back, then claim what may leave. Messages are handed to the senders only after it has committed, and HTTP happens
+//! outside any transaction.
+//!
+//! Never more rows are leased than there can be calls in flight: after a crash nothing durable says which leased rows
+//! reached a socket, so all of them become `unknown`.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use cloud_api::{Client, ClientConfig};
+use pgrx::Uuid;
+
+use crate::error::{Error, Kind, Result};
+use crate::settings::{Mode, Settings};
+use crate::store::queue::{self, Outcome};
+use crate::time::Timestamp;
+use crate::tx;
+use crate::worker::admit::{self, Grant, Request};
+use crate::worker::lanes::Lanes;
+use crate::worker::pool::{Event, Job, Pool};
+use crate::worker::{session, verdict};
+
+/// Organizers served in one transaction at most: it stays short.
+const ORGANIZERS_PER_TURN: usize = 64;
+/// Answers wait this long for company before they are recorded.
+const GATHER: Duration = Duration::from_millis(3);
+/// So many answers are company enough.
+const GATHERED: usize = 64;
+/// Small claims wait this long for more room.
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
+/// Meta cannot be reached: the first pause, and the longest.
+const UNREACHABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What was done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows claimed.
+    pub claimed: u64,
+    /// Accepted by Meta.
+    pub sent: u64,
+    /// Failed for good.
+    pub failed: u64,
+    /// Back in the queue.
+    pub rescheduled: u64,
+    /// Of unknown outcome.
+    pub unknown: u64,
+}
+
+impl Tally {
+    /// Rows that got an outcome.
+    pub fn processed(&self) -> u64 {
+        self.sent + self.failed + self.rescheduled + self.unknown
+    }
+
+    fn count(&mut self, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            match outcome.status {
+                "sent" => self.sent += 1,
+                "queued" => self.rescheduled += 1,
+                "unknown" => self.unknown += 1,
+                _ => self.failed += 1,
+            }
+        }
+    }
+}
+
+/// Work on one database's queue.
+pub struct Drain {
+    settings: Settings,
+    pool: Pool,
+    run: i32,
+    claims: i64,
+    lanes: Lanes,
+    /// Outcomes not recorded yet, and since when.
+    outcomes: Vec<Outcome>,
+    gathering_since: Option<Instant>,
+    /// Rows this run holds a lease on, with their organizer.
+    leased: HashMap<[u8; 16], Uuid>,
+    last_claim: Option<Instant>,
+    unreachable: Option<(Instant, Duration)>,
+    /// Rows that may still be claimed; None: no end.
+    allowance: Option<u32>,
+    horizon: Duration,
+    tally: Tally,
+    note: Option<String>,
+}
+
+impl Drain {
+    /// Prepares to work; an error when the settings cannot be used.
+    pub fn new(settings: Settings, run: i32) -> Result<Self> {
+        let threads = settings.sender_threads.min(descriptors_for_calls());
+        let client = client(&settings, threads)?;
+        let pool = Pool::new(client, threads).map_err(|error| {
+            Error::new(Kind::System, "the sender threads cannot be set up").detail(error.to_string())
+        })?;
+        Ok(Self {
+            settings,
+            pool,
+            run,
+            claims: 0,
+            lanes: Lanes::default(),
+            outcomes: Vec::new(),
+            gathering_since: None,
+            leased: HashMap::new(),
+            last_claim: None,
+            unreachable: None,
+            allowance: None,
+            horizon: admit::HORIZON,
+            tally: Tally::default(),
+            note: None,
+        })
+    }
+
+    /// Claims at most so many rows in all, with slots up to so far ahead.
+    pub fn limited(mut self, rows: u32, horizon: Duration) -> Self {
+        self.allowance = Some(rows);
+        self.horizon = horizon;
+        self
+    }
+
+    /// What was done so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Rows this run holds a lease on.
+    pub fn leased(&self) -> usize {
+        self.leased.len()
+    }
+
+    /// Why nothing leaves, if there is a reason to tell.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Readable when a sender has an answer.
+    pub fn event_fd(&self) -> std::os::fd::RawFd {
+        self.pool.event_fd()
+    }
+
+    /// Says that the queue may have changed.
+    pub fn look_again(&mut self) {
+        self.lanes.mark_stale();
+    }
+
+    /// The settings it works with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Does what there is to do now; false when there was nothing. After an error nothing is lost: outcomes are kept
+    /// and recorded by a later turn.
+    pub fn turn(&mut self) -> Result<bool> {
+        self.gather();
+        self.pool.grow();
+        let now = Timestamp::now();
+        let claims = self.may_claim() && (self.lanes.wants_look(now) || self.lanes.count_ready(now) > 0);
+        if !claims && !self.should_record() {
+            return Ok(false);
+        }
+        let outcomes = std::mem::take(&mut self.outcomes);
+        let mut grants = Vec::new();
+        let done = tx::owner_transaction(|| {
+            if !session::may_use_queue()? {
+                return Ok(false);
+            }
+            if !outcomes.is_empty() {
+                queue::record(&outcomes)?;
+            }
+            if claims {
+                self.claim(now, &mut grants)?;
+            }
+            Ok(true)
+        });
+        match done {
+            Ok(true) => {
+                self.tally.count(&outcomes);
+                for outcome in &outcomes {
+                    self.leased.remove(outcome.id.as_bytes());
+                }
+                self.gathering_since = None;
+                self.take_up(grants);
+                Ok(true)
+            }
+            Ok(false) => {
+                self.outcomes = outcomes;
+                Ok(false)
+            }
+            Err(error) => {
+                self.outcomes = outcomes;
+                self.lanes.mark_stale();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether everything is done that a limited run may do.
+    pub fn is_finished(&self, now: Timestamp, patience: Duration) -> bool {
+        if !self.leased.is_empty() || !self.outcomes.is_empty() {
+            return false;
+        }
+        let nothing_soon = !self.lanes.is_stale() && self.lanes.next_ready().is_none_or(|at| at > now.plus(patience));
+        self.allowance == Some(0) || self.unreachable.is_some() || self.settings.mode == Mode::Off || nothing_soon
+    }
+
+    /// How long there is nothing to do, unless the latch is set or a sender answers.
+    pub fn idle_for(&self, now: Timestamp, at_most: Duration) -> Duration {
+        let mut wait = at_most;
+        if let Some(since) = self.gathering_since {
+            wait = wait.min(GATHER.saturating_sub(since.elapsed()));
+        }
+        if self.may_ever_claim() {
+            if self.lanes.is_stale() {
+                wait = wait.min(self.lanes.look_allowed_in());
+            }
+            if let Some(at) = self.lanes.next_ready() {
+                let until = Duration::from_micros((at.0.saturating_sub(now.0)).max(0).unsigned_abs());
+                wait = wait.min(until.max(if self.free() == 0 { at_most } else { Duration::ZERO }));
+            }
+            if let Some((since, pause)) = self.unreachable {
+                wait = wait.max(pause.saturating_sub(since.elapsed()).min(at_most));
+            }
+            if !self.leased.is_empty() && self.free() > 0 {
+                wait = wait.min(CLAIM_PAUSE);
+            }
+        }
+        wait.max(Duration::from_millis(1))
+    }
+
+    /// Hands back what was not begun and waits a short while for the calls that are running. What is still without an
+    /// answer then is put back if it had not begun to write, and is unknown otherwise.
+    pub fn stop(&mut self, grace: Duration) -> Result<()> {
+        self.allowance = Some(0);
+        let until = Instant::now() + grace;
+        let unsent = self.pool.close();
+        self.judge(unsent);
+        while self.pool.running() > 0 && Instant::now() < until {
+            wait_readable(self.pool.event_fd(), until.saturating_duration_since(Instant::now()));
+            self.gather();
+        }
+        let abandoned = self.pool.abandon();
+        self.judge(abandoned);
+        self.gather();
+        self.gathering_since = Some(Instant::now() - GATHER);
+        while !self.outcomes.is_empty() {
+            if !self.turn()? {
+                return Err(Error::new(Kind::NotReady, "the queue is locked: outcomes could not be recorded"));
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&self) -> usize {
+        self.pool.max_threads().saturating_sub(self.leased.len())
+    }
+
+    fn may_ever_claim(&self) -> bool {
+        self.settings.mode == Mode::Live && self.allowance != Some(0)
+    }
+
+    fn may_claim(&self) -> bool {
+        let reachable = self.unreachable.is_none_or(|(since, pause)| since.elapsed() >= pause);
+        let room = self.free();
+        let big_enough = room >= self.pool.max_threads().div_ceil(8)
+            || self.last_claim.is_none_or(|at| at.elapsed() >= CLAIM_PAUSE);
+        self.may_ever_claim() && reachable && room > 0 && big_enough
+    }
+
+    fn should_record(&self) -> bool {
+        !self.outcomes.is_empty()
+            && (self.outcomes.len() >= GATHERED
+                || self.outcomes.len() >= self.leased.len()
+                || self.gathering_since.is_none_or(|since| since.elapsed() >= GATHER))
+    }
+
+    fn gather(&mut self) {
+        let answers = self.pool.collect();
+        self.judge(answers);
+    }
+
+    fn judge(&mut self, answers: Vec<crate::worker::pool::Answer>) {
+        let now = Timestamp::now();
+        for answer in answers {
+            let organizer = self.leased.get(&answer.id).copied();
+            let was_called = matches!(answer.event, Event::Called(_));
+            let verdict = verdict::of(answer, &self.settings, now, fastrand::f64());
+            if let (Some(hold), Some(organizer)) = (verdict.hold, organizer) {
+                self.lanes.hold(&organizer, now.plus(hold));
+            }
+            if verdict.unreachable {
+                self.pause_for_unreachable(verdict.outcome.error.as_deref());
+            } else if was_called {
+                self.unreachable = None;
+            }
+            if self.outcomes.is_empty() {
+                self.gathering_since = Some(Instant::now());
+            }
+            self.outcomes.push(verdict.outcome);
+        }
+    }
+
+    fn pause_for_unreachable(&mut self, reason: Option<&str>) {
+        let pause = match self.unreachable {
+            Some((since, pause)) if since.elapsed() < pause => return,
+            Some((_, pause)) => (pause * 2).min(UNREACHABLE.1),
+            None => UNREACHABLE.0,
+        };
+        self.unreachable = Some((Instant::now(), pause));
+        self.note = Some(format!("Meta cannot be reached: {}", reason.unwrap_or_default()));
+        self.lanes.mark_stale();
+    }
+
+    fn claim(&mut self, now: Timestamp, grants: &mut Vec<(Uuid, Grant)>) -> Result<()> {
+        if self.lanes.wants_look(now) {
+            self.lanes.look(now)?;
+        }
+        let instant = Instant::now();
+        let mut room = u32::try_from(self.free()).unwrap_or(u32::MAX).min(self.allowance.unwrap_or(u32::MAX));
+        let ready = self.lanes.ready(now, ORGANIZERS_PER_TURN);
+        // Equal shares of what can be in flight; what one does not use the next may have.
+        let share = room.div_ceil(u32::try_from(ready.len()).unwrap_or(u32::MAX).max(1)).max(1);
+        for organizer in ready {
+            if room == 0 {
+                break;
+            }
+            self.claims += 1;
+            let request = Request {
+                organizer,
+                lanes: &self.lanes.watermarks(&organizer),
+                wanted: share.min(room),
+                horizon: self.horizon,
+                lease: (i64::from(self.run) << 24) | (self.claims & 0xFF_FFFF),
+                now,
+                instant,
+            };
+            let grant = admit::admit(&request, &self.settings)?;
+            room = room.saturating_sub(u32::try_from(grant.rows.len()).unwrap_or(u32::MAX));
+            grants.push((organizer, grant));
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, grants: Vec<(Uuid, Grant)>) {
+        let mut jobs: Vec<Job> = Vec::new();
+        if self.unreachable.is_none() {
+            self.note = grants.iter().find_map(|(_, grant)| grant.note.clone()).or_else(|| {
+                let served = grants.iter().any(|(_, grant)| !grant.rows.is_empty());
+                self.note.take().filter(|_| !served && !grants.is_empty())
+            });
+        }
+        for (organizer, grant) in grants {
+            let count = u32::try_from(grant.rows.len()).unwrap_or(u32::MAX);
+            self.allowance = self.allowance.map(|left| left.saturating_sub(count));
+            self.tally.claimed += u64::from(count);
+            self.tally.failed += grant.failed;
+            self.lanes.claimed(&organizer, &grant.rows, grant.is_exhausted, grant.ready_at);
+            for row in &grant.rows {
+                self.leased.insert(*row.id.as_bytes(), organizer);
+            }
+            if !grant.outcomes.is_empty() {
+                self.gathering_since = self.gathering_since.or_else(|| Some(Instant::now()));
+                self.outcomes.extend(grant.outcomes);
+            }
+            jobs.extend(grant.jobs);
+        }
+        if !jobs.is_empty() {
+            self.last_claim = Some(Instant::now());
+            self.pool.submit(jobs);
+        }
+    }
+}
+
+/// The HTTP client these settings describe.
+pub fn client(settings: &Settings, connections: usize) -> Result<Client> {
+    let ca_pem = match &settings.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
+            Error::new(Kind::ConfigFile, format!("CA file \"{path}\" cannot be read"))
+                .detail(error.to_string())
+                .hint("whatsapp_pg.ca_file names a PEM file that the server can read; empty means the built-in authorities.")
+        })?),
+        None => None,
+    };
+    Client::new(ClientConfig {
+        base_url: settings.graph_url.clone(),
+        version: settings.graph_version.clone(),
+        ca_pem,
+        connect_timeout: settings.connect_timeout,
+        request_timeout: settings.request_timeout,
+        user_agent: format!("whatsapp_pg/{}", env!("CARGO_PKG_VERSION")),
+        max_idle: connections,
+    })
+    .map_err(|error| {
+        Error::new(Kind::ConfigFile, "the Graph API cannot be called with these settings")
+            .detail(error.to_string())
+            .hint("Check whatsapp_pg.graph_url, whatsapp_pg.graph_version and whatsapp_pg.ca_file.")
+    })
+}
+
+/// Raises the limit of open files as far as it goes, and answers how many calls that leaves room for.
+fn descriptors_for_calls() -> usize {
+    const FOR_POSTGRES: u64 = 256;
+    // SAFETY: plain calls on a local structure.
+    let limit = unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            let before = limit.rlim_cur;
+            limit.rlim_cur = limit.rlim_max;
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0 { limit.rlim_max } else { before }
+        } else {
+            1024
+        }
+    };
+    usize::try_from(limit.saturating_sub(FOR_POSTGRES)).unwrap_or(usize::MAX).max(1)
+}
+
+fn wait_readable(descriptor: std::os::fd::RawFd, timeout: Duration) {
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
+}

@@ -1,0 +1,41 @@
+//! Runs and what they leave behind. Every worker takes a run number and holds an advisory lock on it for as long as it
+//! lives; leases carry the number. Whoever finds rows in `sending` whose run is not locked knows that the worker is
+//! dead, without any clock. `lease_until` is only the second line, for a worker that lives but is stuck.
+
+use crate::error::Result;
+use crate::store::{admission, locks, queue};
+use crate::time::Timestamp;
+use crate::tx;
+use crate::worker::session;
+
+/// Takes a number for this process and marks it as alive; cleans up after runs that are not.
+pub fn begin_run() -> Result<i32> {
+    let run = tx::owner_transaction(|| {
+        let run = queue::next_run()?;
+        locks::hold_run(run)?;
+        Ok(run)
+    })?;
+    rescue(run)?;
+    Ok(run)
+}
+
+/// Declares unknown what dead runs left in `sending`, and forgets usage that no limit looks at.
+pub fn rescue(own_run: i32) -> Result<()> {
+    tx::owner_transaction(|| {
+        if !session::may_use_queue()? {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let mut dead = Vec::new();
+        let mut without_lease = false;
+        for run in queue::runs_with_leases()? {
+            match run {
+                None => without_lease = true,
+                Some(run) if run != own_run && !locks::is_run_alive(run)? => dead.push(run),
+                Some(_) => {}
+            }
+        }
+        queue::rescue(dead, without_lease, now)?;
+        admission::forget_usage(now)
+    })
+}

@@ -1,0 +1,118 @@
+//! Connecting a worker to its database, and pinning what the promises rely on: whatever the database or role sets,
+//! a claim is durable once committed, plans stay index look-ups, and no trigger of somebody else runs with our rights.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+
+use crate::error::Result;
+use crate::store;
+
+/// Settings that hold in every worker, and why.
+const PINNED: &[(&str, &str)] = &[
+    // A claim lost in a crash after its call was made would be sent again.
+    ("synchronous_commit", "on"),
+    ("default_transaction_isolation", "read committed"),
+    ("search_path", "pg_catalog, pg_temp"),
+    // Triggers that a tenant was allowed to create must not run with the worker's rights; foreign keys were checked
+    // when the rows entered.
+    ("session_replication_role", "replica"),
+    // Nobody may hold the worker up for long.
+    ("lock_timeout", "2s"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("client_min_messages", "error"),
+    // Statistics of a quiet time make the planner scan and sort the whole queue: 541 ms a claim instead of 0.1 ms.
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("enable_incremental_sort", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
+    ("jit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
+
+/// Connects the worker to a database and pins its settings.
+pub fn connect(database: pg_sys::Oid, application_name: &str) {
+    // SAFETY: called once, on the main thread, before any other Postgres call of the worker.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+    }
+    for (name, value) in PINNED {
+        pin(name, value);
+    }
+    pin("application_name", application_name);
+}
+
+fn pin(name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+        // SAFETY: valid C strings; the names are Postgres' own settings. OVERRIDE: no later source changes them.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
+}
+
+/// Shows in pg_stat_activity what the worker does; None: idle.
+pub fn report_activity(activity: Option<&str>) {
+    let text = activity.and_then(|text| CString::new(text).ok());
+    let state = match text {
+        Some(_) => pg_sys::BackendState::STATE_RUNNING,
+        None => pg_sys::BackendState::STATE_IDLE,
+    };
+    // SAFETY: Postgres copies the text.
+    unsafe { pg_sys::pgstat_report_activity(state, text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr())) };
+}
+
+/// Hands the table statistics to autovacuum, which would never hear of our writes otherwise.
+pub fn report_statistics() {
+    // SAFETY: outside a transaction; false: not more often than Postgres thinks right.
+    unsafe { pg_sys::pgstat_report_stat(false) };
+}
+
+/// Whether somebody wants the database for DROP, RENAME or as a template: they hold its lock and wait for us to go.
+pub fn must_leave_database() -> bool {
+    let mut tag = pg_sys::LOCKTAG {
+        locktag_field1: 0,
+        locktag_field2: pg_sys::DatabaseRelationId.into(),
+        locktag_field3: crate::wake::own_database(),
+        locktag_field4: 0,
+        locktag_type: u8::try_from(pg_sys::LockTagType::LOCKTAG_OBJECT).unwrap_or(0),
+        locktag_lockmethodid: 1,
+    };
+    let mode = pg_sys::RowExclusiveLock.cast_signed();
+    // SAFETY: a session-level try-lock of the shared object "this database", released at once.
+    unsafe {
+        let taken = pg_sys::LockAcquire(&raw mut tag, mode, true, true);
+        if taken == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return true;
+        }
+        pg_sys::LockRelease(&raw mut tag, mode, true);
+    }
+    false
+}
+
+/// Whether the queue can be worked on without waiting: not while somebody holds it for DDL. Keeps the lock until the
+/// transaction ends.
+pub fn may_use_queue() -> Result<bool> {
+    const SQL: &str = "SELECT '@extschema@.whatsapp_queue'::pg_catalog.regclass::oid";
+    let Some(queue) = store::read(SQL, &[], |row| row.get::<pg_sys::Oid>(1))?.pop() else { return Ok(false) };
+    // SAFETY: a try-lock in a transaction.
+    Ok(unsafe { pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock.cast_signed()) })
+}
+
+/// Whether transactions here cannot write: a hold, not a crash.
+pub fn is_read_only() -> bool {
+    // SAFETY: GetConfigOption answers a C string that lives until the setting changes.
+    unsafe {
+        let setting = pg_sys::GetConfigOption(c"default_transaction_read_only".as_ptr(), true, false);
+        pg_sys::RecoveryInProgress()
+            || (!setting.is_null() && std::ffi::CStr::from_ptr(setting).to_bytes() == b"on")
+    }
+}
