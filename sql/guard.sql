@@ -7,8 +7,11 @@ BEGIN
     SELECT pg_catalog.string_agg(c.relname, ', ' ORDER BY c.relname) INTO taken
     FROM pg_catalog.pg_class AS c
     WHERE c.relnamespace = '@extschema@'::pg_catalog.regnamespace
-      AND c.relname IN ('whatsapp_config', 'whatsapp_templates', 'whatsapp_queue', 'whatsapp_delivery_logs',
-                        'whatsapp_analytics', 'whatsapp_messages', 'ai_tasks');
+      AND c.relname IN ('whatsapp_config', 'whatsapp_templates', 'whatsapp_queue', 'whatsapp_queue_seq_seq',
+                        'whatsapp_delivery_logs', 'whatsapp_analytics', 'whatsapp_messages', 'ai_tasks',
+                        'whatsapp_installation', 'whatsapp_keys', 'whatsapp_roles', 'whatsapp_idempotency',
+                        'whatsapp_pacing', 'whatsapp_budget', 'whatsapp_recipients', 'whatsapp_usage', 'whatsapp_host',
+                        'whatsapp_runs', 'wa_worker_status');
     IF taken IS NOT NULL THEN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_table',

@@ -121,6 +121,7 @@ CREATE UNIQUE INDEX whatsapp_queue_task ON whatsapp_queue (task_id, recipient_ph
 CREATE INDEX whatsapp_queue_idempotency ON whatsapp_queue (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX whatsapp_queue_campaign ON whatsapp_queue (campaign_id) WHERE campaign_id IS NOT NULL;
 
+COMMENT ON SEQUENCE whatsapp_queue_seq_seq IS 'Order of entry into whatsapp_queue.';
 COMMENT ON TABLE whatsapp_queue IS 'One row per message, from enqueue to its outcome. Rows leave on commit; write them with wa_enqueue() or INSERT.';
 COMMENT ON COLUMN whatsapp_queue.id IS 'Message id; travels to Meta and back as biz_opaque_callback_data.';
 COMMENT ON COLUMN whatsapp_queue.user_id IS 'The organizer who sends.';

@@ -22,9 +22,11 @@ pub enum Mode {
 static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::Live);
 static ONLY_TO: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
-static GRAPH_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"https://graph.facebook.com"));
+static GRAPH_URL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"https://graph.facebook.com"));
 /// v25.0 is served until 29 July 2028 (Meta: Graph API changelog).
-static GRAPH_VERSION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"v25.0"));
+static GRAPH_VERSION: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"v25.0"));
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// 64 calls in flight carry 320 messages/s at 200 ms a call: four numbers at Meta's default 80/s.
@@ -99,11 +101,16 @@ pub fn key_file() -> Option<String> {
 
 /// Whether the worker serves the database of this name.
 pub fn serves_database(name: &str) -> bool {
-    list(&DATABASES).iter().any(|entry| entry == "*" || entry == name)
+    list(&DATABASES)
+        .iter()
+        .any(|entry| entry == "*" || entry == name)
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {
-    setting.get().map(|value| value.to_string_lossy().trim().to_owned()).unwrap_or_default()
+    setting
+        .get()
+        .map(|value| value.to_string_lossy().trim().to_owned())
+        .unwrap_or_default()
 }
 
 fn optional(setting: &GucSetting<Option<CString>>) -> Option<String> {
@@ -161,7 +168,12 @@ pub fn init() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"whatsapp_pg".as_ptr()) };
 }
 
-type StringSetting = (&'static CStr, &'static CStr, &'static GucSetting<Option<CString>>, GucFlags);
+type StringSetting = (
+    &'static CStr,
+    &'static CStr,
+    &'static GucSetting<Option<CString>>,
+    GucFlags,
+);
 
 fn strings(settings: &[StringSetting]) {
     for &(name, description, setting, flags) in settings {
@@ -169,10 +181,26 @@ fn strings(settings: &[StringSetting]) {
     }
 }
 
-type IntegerSetting = (&'static CStr, &'static CStr, &'static GucSetting<i32>, i32, i32, GucFlags);
+type IntegerSetting = (
+    &'static CStr,
+    &'static CStr,
+    &'static GucSetting<i32>,
+    i32,
+    i32,
+    GucFlags,
+);
 
 fn integers(settings: &[IntegerSetting]) {
     for &(name, description, setting, min, max, flags) in settings {
-        GucRegistry::define_int_guc(name, description, c"", setting, min, max, GucContext::Suset, flags);
+        GucRegistry::define_int_guc(
+            name,
+            description,
+            c"",
+            setting,
+            min,
+            max,
+            GucContext::Suset,
+            flags,
+        );
     }
 }

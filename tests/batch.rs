@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use graph_simulator::{Action, FaultRule, Latency, Match, Simulator};
-use harness::fixtures::{
-    REMINDER, numbers, reminder_variables, serving, simulator, wait_for_in_flight,
-};
+use harness::fixtures::{numbers, serving, simulator, wait_for_in_flight};
 use harness::programs::programs;
 use harness::{Cluster, Organizer, Session};
 
@@ -367,10 +365,7 @@ fn pg_cron_runs_it_every_minute() {
     let organizer = Organizer::create(&mut session);
     session.run("SELECT cron.schedule('whatsapp', '* * * * *', 'SELECT wa_process_batch()')");
 
-    session.execute_with(
-        "SELECT wa_enqueue($1, $2, $3, $4)",
-        &[&organizer.id, &numbers(5), &REMINDER, &reminder_variables()],
-    );
+    organizer.enqueue(&mut session, &numbers(5));
     session.wait_for_within(
         "pg_cron to send them",
         Duration::from_secs(75),

@@ -35,7 +35,7 @@ fn assert_holds(copy: &mut Session, organizer: &Organizer, log: impl Fn() -> Str
     copy.run("UPDATE whatsapp_queue SET scheduled_for = now() WHERE status = 'queued'");
     copy.wait_for(
         "the hold to be reported",
-        "SELECT note ~ 'wa_adopt_copy' FROM wa_worker_status WHERE database = current_database()",
+        "SELECT coalesce(note ~ 'wa_adopt_copy', false) FROM wa_worker_status WHERE database = current_database()",
         &[],
     );
     // Wake it again: it must neither send nor repeat itself.

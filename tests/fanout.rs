@@ -301,7 +301,12 @@ fn without_the_host_tables_a_task_fails_with_what_to_do() {
     let now: String = session.value("SELECT status FROM ai_tasks", &[]);
 
     assert_eq!(now, "failed", "returned {status}");
-    assert!(message.is_some_and(|message| message.contains("wa_link_host")));
+    assert!(
+        message
+            .as_ref()
+            .is_some_and(|message| message.contains("wa_link_host")),
+        "{message:?}"
+    );
 }
 
 #[test]

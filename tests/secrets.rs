@@ -15,6 +15,20 @@ fn stored(session: &mut Session) -> String {
     session.value("SELECT access_token_encrypted FROM whatsapp_config", &[])
 }
 
+/// Waits until both the operator's view and the organizer's say why nothing leaves.
+fn wait_for_reason(session: &mut Session, organizer: &Organizer, pattern: &str) {
+    session.wait_for(
+        "the worker to note the reason",
+        "SELECT coalesce(note ~* $1, false) FROM wa_worker_status WHERE database = current_database()",
+        &[&pattern],
+    );
+    session.wait_for(
+        "the organizer to be told the reason",
+        "SELECT coalesce(bool_or(reason ~* $2), false) FROM wa_rate_status($1)",
+        &[&organizer.id, &pattern],
+    );
+}
+
 #[test]
 fn a_configured_token_is_stored_encrypted_and_never_twice_the_same() {
     let database = Cluster::shared().database();
@@ -116,7 +130,7 @@ fn neither_log_nor_errors_nor_activity_show_a_token_that_was_bound() {
         &[
             &organizer.id,
             &"1060",
-            &format!("{TOKEN} with blanks"),
+            &format!("{TOKEN}\nsecond line"),
             &"tier_1000",
         ],
     );
@@ -190,11 +204,7 @@ fn a_ciphertext_copied_to_another_organizer_opens_nothing_and_sends_nothing() {
 
     assert_eq!(simulator.stats().requests, 1);
     assert_eq!(thief.count(&mut session, "queued"), 1);
-    session.wait_for(
-        "the reason to be given",
-        "SELECT bool_or(reason ~* 'decrypt|key') FROM wa_rate_status($1)",
-        &[&thief.id],
-    );
+    wait_for_reason(&mut session, &thief, "decrypt|key");
 }
 
 #[test]
@@ -206,11 +216,7 @@ fn with_the_wrong_key_nothing_is_sent_and_with_the_right_one_it_goes_on() {
     session.run("CREATE TABLE hidden AS SELECT * FROM whatsapp_keys; DELETE FROM whatsapp_keys");
 
     organizer.enqueue(&mut session, &numbers(2));
-    session.wait_for(
-        "the worker to say that the key is missing",
-        "SELECT bool_or(reason ~* 'key') FROM wa_rate_status($1)",
-        &[&organizer.id],
-    );
+    wait_for_reason(&mut session, &organizer, "key");
     assert_eq!(simulator.stats().requests, 0);
     assert_eq!(organizer.count(&mut session, "queued"), 2);
 
@@ -250,11 +256,7 @@ fn a_key_file_seals_and_without_it_nothing_is_sent() {
     cluster.restart();
     let mut session = database.connect();
     organizer.enqueue(&mut session, &["+447400123456".into()]);
-    session.wait_for(
-        "the missing file to be named",
-        "SELECT bool_or(reason ~ 'keys') FROM wa_rate_status($1)",
-        &[&organizer.id],
-    );
+    wait_for_reason(&mut session, &organizer, "/keys");
     assert_eq!(simulator.stats().requests, 1);
 
     key_file(&cluster, KEY, 0o600);
@@ -264,7 +266,7 @@ fn a_key_file_seals_and_without_it_nothing_is_sent() {
 #[test]
 fn an_unusable_key_file_is_refused_with_the_reason() {
     let cluster = Cluster::builder().create();
-    let path = cluster.path("keys");
+    let path = key_file(&cluster, KEY, 0o600);
     cluster.configure("whatsapp_pg.key_file", &format!("'{}'", path.display()));
     cluster.start();
     let database = cluster.database();
@@ -288,7 +290,8 @@ fn an_unusable_key_file_is_refused_with_the_reason() {
         );
     };
 
-    refused("No such file");
+    fs::remove_file(&path).expect("our own file");
+    refused("does not exist");
     key_file(&cluster, KEY, 0o644);
     refused("600");
     key_file(&cluster, "dG9vIHNob3J0\n", 0o600);
@@ -296,7 +299,7 @@ fn an_unusable_key_file_is_refused_with_the_reason() {
     key_file(&cluster, "not base64 at all!\n", 0o600);
     refused("base64");
     key_file(&cluster, "", 0o600);
-    refused("empty");
+    refused("no key");
 
     key_file(&cluster, KEY, 0o600);
     assert_eq!(database.connect().rows(configure, &[&TOKEN]).len(), 1);

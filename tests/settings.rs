@@ -3,6 +3,8 @@
 use harness::fixtures::{numbers, serving, simulator};
 use harness::{Cluster, Organizer};
 
+use crate::enqueue::assert_explained;
+
 /// Name, default as `SHOW` prints it, unit.
 const SETTINGS: [(&str, &str, Option<&str>); 15] = [
     ("batch_size", "100", None),
@@ -104,24 +106,39 @@ fn what_decides_where_requests_go_is_for_superusers_only() {
 
 #[test]
 fn values_that_make_no_sense_are_refused_where_they_are_set() {
-    let mut session = Cluster::shared().database().connect();
+    let database = Cluster::shared().database();
+    let mut session = database.connect();
     for (setting, value) in [
         ("mode", "maybe"),
         ("sender_threads", "0"),
         ("batch_size", "-1"),
         ("poll_interval", "0"),
         ("max_retries", "many"),
-        ("graph_url", "graph.facebook.com"),
-        ("graph_url", "ftp://graph.facebook.com"),
-        ("graph_url", "https://"),
-        ("graph_version", "25"),
-        ("only_to", "+57300100000x"),
     ] {
         let refusal = session.refusal(&format!("SET whatsapp_pg.{setting} = '{value}'"), &[]);
         assert_eq!(
             refusal.sqlstate, "22023",
             "{setting} = {value}: {refusal:#?}"
         );
+    }
+}
+
+#[test]
+fn a_base_url_that_is_no_url_is_refused_where_it_is_used() {
+    let database = Cluster::shared().database();
+    let mut session = database.connect();
+    session.run("SET whatsapp_pg.mode = 'live'");
+
+    for (setting, value) in [
+        ("graph_url", "graph.facebook.com"),
+        ("graph_url", "ftp://graph.facebook.com"),
+        ("graph_url", "https://"),
+        ("graph_version", "25"),
+    ] {
+        session.run(&format!("SET whatsapp_pg.{setting} = '{value}'"));
+        let refusal = session.refusal("SELECT wa_process_batch()", &[]);
+        assert_explained(&refusal, "55000", &[setting]);
+        session.run(&format!("RESET whatsapp_pg.{setting}"));
     }
 }
 
@@ -138,7 +155,7 @@ fn a_missing_ca_file_sends_nothing_and_is_named() {
     organizer.enqueue(&mut session, &numbers(1));
     session.wait_for(
         "the file to be named",
-        "SELECT note LIKE '%/nowhere/ca.pem%' FROM wa_worker_status WHERE database = current_database()",
+        "SELECT coalesce(note, '') LIKE '%/nowhere/ca.pem%' FROM wa_worker_status WHERE database = current_database()",
         &[],
     );
 
@@ -164,7 +181,7 @@ fn mode_off_holds_everything_and_live_lets_it_go() {
     organizer.enqueue(&mut session, &numbers(3));
     session.wait_for(
         "the hold to be reported",
-        "SELECT note ~ 'mode' FROM wa_worker_status WHERE database = current_database()",
+        "SELECT coalesce(note ~ 'mode', false) FROM wa_worker_status WHERE database = current_database()",
         &[],
     );
     let row = session

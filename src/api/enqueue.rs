@@ -114,7 +114,12 @@ fn wa_send(
     Ok(send(numbers(recipients), common)?)
 }
 
-fn enqueue(user_id: Option<Uuid>, given: Result<Vec<Given>>, common: Common, sink: &mut Sink) -> Result<()> {
+fn enqueue(
+    user_id: Option<Uuid>,
+    given: Result<Vec<Given>>,
+    common: Common,
+    sink: &mut Sink,
+) -> Result<()> {
     let organizer = required(user_id, "user_id")?;
     Caller::current()?.check_may_act_for(&organizer)?;
     caller::as_owner(|| {
@@ -143,26 +148,46 @@ fn send(given: Result<Vec<Given>>, common: Common) -> Result<JsonB> {
 fn numbers(recipients: Option<Vec<Option<String>>>) -> Result<Vec<Given>> {
     let recipients = required(recipients, "recipients")?;
     if let Some(position) = recipients.iter().position(Option::is_none) {
-        return Err(Error::new(Kind::Null, "recipients must not contain null")
-            .detail(format!("Element {} of {} is null.", position + 1, recipients.len())));
+        return Err(
+            Error::new(Kind::Null, "recipients must not contain null").detail(format!(
+                "Element {} of {} is null.",
+                position + 1,
+                recipients.len()
+            )),
+        );
     }
-    Ok(recipients.into_iter().flatten().map(|to| Given { to, variables: None }).collect())
+    Ok(recipients
+        .into_iter()
+        .flatten()
+        .map(|to| Given {
+            to,
+            variables: None,
+        })
+        .collect())
 }
 
 fn one_number(recipient: Option<String>) -> Result<Vec<Given>> {
     let to = required(recipient, "recipient")?;
     let looks = to.trim_start();
     if looks.starts_with('{') {
-        return Err(Error::new(Kind::InvalidParameter, "recipient is one phone number, not an array")
-            .detail("The text looks like an array.")
-            .hint("Cast it, wa_enqueue(…, recipients => '{…}'::text[], …), or write ARRAY['+…', '+…']."));
+        return Err(Error::new(
+            Kind::InvalidParameter,
+            "recipient is one phone number, not an array",
+        )
+        .detail("The text looks like an array.")
+        .hint(
+            "Cast it, wa_enqueue(…, recipients => '{…}'::text[], …), or write ARRAY['+…', '+…'].",
+        ));
     }
     if looks.starts_with('[') || looks.starts_with('"') {
         return Err(Error::new(Kind::InvalidParameter, "recipient is one phone number, not JSON")
             .detail("The text looks like JSON.")
             .hint("For a JSON list of {\"to\", \"variables\"} write wa_enqueue(…, messages => '[…]'::jsonb, …)."));
     }
-    Ok(vec![Given { to, variables: None }])
+    Ok(vec![Given {
+        to,
+        variables: None,
+    }])
 }
 
 fn messages_of(messages: Option<JsonB>) -> Result<Vec<Given>> {
@@ -185,10 +210,18 @@ fn messages_of(messages: Option<JsonB>) -> Result<Vec<Given>> {
         let variables = match message.remove("variables") {
             None | Some(Value::Null) => None,
             Some(Value::Object(variables)) => Some(variables),
-            Some(_) => return Err(shape(format!("\"variables\" of element {} is not an object.", n + 1))),
+            Some(_) => {
+                return Err(shape(format!(
+                    "\"variables\" of element {} is not an object.",
+                    n + 1
+                )));
+            }
         };
         if let Some(other) = message.keys().next() {
-            return Err(shape(format!("Element {} has \"{other}\", which is not known.", n + 1)));
+            return Err(shape(format!(
+                "Element {} has \"{other}\", which is not known.",
+                n + 1
+            )));
         }
         given.push(Given { to, variables });
     }
@@ -222,51 +255,94 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn check(organizer: Uuid, given: Vec<Given>, common: Common<'a>) -> Result<Self> {
         let name = required(common.template_name, "template_name")?;
-        let Value::Object(variables) = required(common.variables, "variables")?.0 else {
-            return Err(Error::new(Kind::InvalidParameter, "variables must be a JSON object")
-                .hint("For example: {\"attendee_name\": \"Ada\", \"event_name\": \"Tech Summit\"}"));
+        let variables = match required(common.variables, "variables")?.0 {
+            Value::Object(variables) => variables,
+            other => {
+                return Err(Error::new(Kind::InvalidParameter, "variables must be a JSON object")
+                    .detail(format!("It is {}.", kind_of(&other)))
+                    .hint("For example: {\"attendee_name\": \"Ada\", \"event_name\": \"Tech Summit\"}"));
+            }
         };
         let priority = required(common.priority, "priority")?;
         if !(1..=10).contains(&priority) {
-            return Err(Error::new(Kind::InvalidParameter, "priority must be between 1 and 10")
-                .detail(format!("It is {priority}."))
-                .hint("10 leaves first, 5 is the default."));
+            return Err(
+                Error::new(Kind::InvalidParameter, "priority must be between 1 and 10")
+                    .detail(format!("It is {priority}."))
+                    .hint("10 leaves first, 5 is the default."),
+            );
         }
         let on_bad = match required(common.on_bad, "on_bad")? {
             "refuse" => OnBad::Refuse,
             "record" => OnBad::Record,
             other => {
-                return Err(Error::new(Kind::InvalidParameter, "on_bad must be refuse or record")
-                    .detail(format!("It is \"{other}\".")));
+                return Err(
+                    Error::new(Kind::InvalidParameter, "on_bad must be refuse or record")
+                        .detail(format!("It is \"{other}\".")),
+                );
             }
         };
         let now = Timestamp::now();
-        let asked_schedule = common.scheduled_for.map_or(now, |at| Timestamp(pg_sys::TimestampTz::from(at)));
-        let scheduled_for = if asked_schedule < now { transaction_start().min(now) } else { asked_schedule };
-        let expires_at = common.expires_at.map(|at| Timestamp(pg_sys::TimestampTz::from(at)));
+        let asked_schedule = common
+            .scheduled_for
+            .map_or(now, |at| Timestamp(pg_sys::TimestampTz::from(at)));
+        let scheduled_for = if asked_schedule < now {
+            transaction_start().min(now)
+        } else {
+            asked_schedule
+        };
+        let expires_at = common
+            .expires_at
+            .map(|at| Timestamp(pg_sys::TimestampTz::from(at)));
         if expires_at.is_some_and(|at| at <= now || at <= scheduled_for) {
-            return Err(Error::new(Kind::InvalidParameter, "expires_at must be later than scheduled_for and than now"));
+            return Err(Error::new(
+                Kind::InvalidParameter,
+                "expires_at must be later than scheduled_for and than now",
+            )
+            .detail("A message that expires before it may leave can never be sent.")
+            .hint("Leave expires_at out, or move it behind scheduled_for."));
         }
-        if common.idempotency_key.is_some_and(|key| key.trim().is_empty()) {
-            return Err(Error::new(Kind::InvalidParameter, "idempotency_key must not be empty"));
+        if common
+            .idempotency_key
+            .is_some_and(|key| key.trim().is_empty())
+        {
+            return Err(Error::new(Kind::InvalidParameter, "idempotency_key must not be empty")
+                .detail("An empty key would make all calls without a key of their own the same call.")
+                .hint("Leave it out, or pass what identifies the call in your application."));
         }
         if given.is_empty() {
-            return Err(Error::new(Kind::InvalidParameter, "there is no recipient").detail("The list is empty."));
+            return Err(Error::new(Kind::InvalidParameter, "there is no recipient")
+                .detail("The list is empty.")
+                .hint("Name at least one phone number, such as ARRAY['+14155550123']."));
         }
         let Some(account) = config::account(&organizer)? else {
-            return Err(Error::new(Kind::UndefinedObject, format!("WhatsApp is not configured for organizer {organizer}"))
-                .detail("whatsapp_config has no row for this organizer.")
-                .hint("Run wa_configure() with the organizer's number and token first."));
+            return Err(Error::new(
+                Kind::UndefinedObject,
+                format!("WhatsApp is not configured for organizer {organizer}"),
+            )
+            .detail("whatsapp_config has no row for this organizer.")
+            .hint("Run wa_configure() with the organizer's number and token first."));
         };
         if !account.is_active {
-            return Err(Error::new(Kind::NotReady, format!("the WhatsApp account of organizer {organizer} is not active"))
-                .hint("Run wa_configure(…, status => 'active'), or set whatsapp_config.status."));
+            return Err(Error::new(
+                Kind::NotReady,
+                format!("the WhatsApp account of organizer {organizer} is not active"),
+            )
+            .detail(
+                "Its status in whatsapp_config is not \"active\", so nothing of it would leave.",
+            )
+            .hint("Run wa_configure(…, status => 'active'), or set whatsapp_config.status."));
         }
-        let stored = templates::named(&organizer, vec![name.to_owned()])?;
-        let template =
-            templates::choose(&stored, name, common.language, account.default_language.as_deref())?.parse()?;
+        let template = templates::find(
+            &organizer,
+            name,
+            common.language,
+            account.default_language.as_deref(),
+        )?
+        .parse()?;
         if given.iter().any(|recipient| recipient.variables.is_none()) {
-            template.check(&variables).map_err(|violations| variables_error(&template, &violations))?;
+            template
+                .check(&variables)
+                .map_err(|violations| variables_error(&template, &violations))?;
         }
         Ok(Self {
             organizer,
@@ -302,13 +378,18 @@ impl<'a> Call<'a> {
 
     /// Takes the idempotency key; Some when the same call was made before.
     fn claim_key(&self) -> Result<Option<&'a str>> {
-        let Some(key) = self.idempotency_key else { return Ok(None) };
+        let Some(key) = self.idempotency_key else {
+            return Ok(None);
+        };
         match idempotency::claim(&self.organizer, key, &self.fingerprint())? {
             Claimed::New => Ok(None),
             Claimed::Same => Ok(Some(key)),
-            Claimed::Other => Err(Error::new(Kind::Conflict, format!("idempotency key \"{key}\" was used for another call"))
-                .detail("A key stands for one call with one set of arguments.")
-                .hint("Use a new key for a new call; repeat a call with all its arguments unchanged.")),
+            Claimed::Other => Err(Error::new(
+                Kind::Conflict,
+                format!("idempotency key \"{key}\" was used for another call"),
+            )
+            .detail("A key stands for one call with one set of arguments.")
+            .hint("Use a new key for a new call; repeat a call with all its arguments unchanged.")),
         }
     }
 
@@ -334,10 +415,12 @@ impl<'a> Call<'a> {
                 hash.update(serde_json::to_string(variables).unwrap_or_default());
             }
         }
-        hash.finalize().iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hash.finalize()
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
     }
 
     /// Normalizes the numbers, collapses duplicates, and refuses or records what cannot be written to.
@@ -364,7 +447,9 @@ impl<'a> Call<'a> {
                     None
                 }
             };
-            let Some((code, reason)) = problem else { continue };
+            let Some((code, reason)) = problem else {
+                continue;
+            };
             bad_count += 1;
             if self.on_bad == OnBad::Record {
                 recipients.refuse(recipient.to.clone(), variables, code, reason);
@@ -376,25 +461,40 @@ impl<'a> Call<'a> {
             return Err(self.refusal(&bad, bad_count));
         }
         if duplicates > 0 {
-            notice(&format!("{duplicates} duplicate number(s) in the call were collapsed"));
+            notice(&format!(
+                "{duplicates} duplicate number(s) in the call were collapsed"
+            ));
         }
         if !unlikely.is_empty() {
-            notice(&format!("these numbers look unlikely for their country and are sent all the same: {}", unlikely.join(", ")));
+            notice(&format!(
+                "these numbers look unlikely for their country and are sent all the same: {}",
+                unlikely.join(", ")
+            ));
         }
         Ok(recipients)
     }
 
     /// A recipient's own variables over the call's, and what is wrong with them.
     fn variables_of(&self, recipient: &Given) -> (Option<String>, Option<String>) {
-        let Some(own) = &recipient.variables else { return (None, None) };
+        let Some(own) = &recipient.variables else {
+            return (None, None);
+        };
         let mut merged = self.variables.clone();
         merged.extend(own.clone());
-        let problem = self.template.check(&merged).err().map(|violations| list(&violations));
+        let problem = self
+            .template
+            .check(&merged)
+            .err()
+            .map(|violations| list(&violations));
         (Some(Value::Object(merged).to_string()), problem)
     }
 
     fn refusal(&self, bad: &[String], count: usize) -> Error {
-        let more = if count > bad.len() { format!("; and {} more", count - bad.len()) } else { String::new() };
+        let more = if count > bad.len() {
+            format!("; and {} more", count - bad.len())
+        } else {
+            String::new()
+        };
         Error::new(Kind::InvalidParameter, format!("{count} of {} recipients cannot be written to", self.given.len()))
             .detail(format!("{}{more}", bad.join("; ")))
             .hint("Correct them, or pass on_bad => 'record' to queue the others and keep these as failed rows with the reason.")
@@ -409,14 +509,33 @@ pub fn variables_error(template: &Template, violations: &[cloud_api::Violation])
     };
     Error::new(
         Kind::InvalidParameter,
-        format!("variables do not fit template \"{}\" ({})", template.name(), template.language()),
+        format!(
+            "variables do not fit template \"{}\" ({})",
+            template.name(),
+            template.language()
+        ),
     )
     .detail(list(violations))
     .hint(takes)
 }
 
 fn list(violations: &[cloud_api::Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    violations
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 fn shorten(text: &str) -> String {
@@ -428,7 +547,11 @@ fn shorten(text: &str) -> String {
 }
 
 fn notice(text: &str) {
-    ereport!(NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, text.to_owned());
+    ereport!(
+        NOTICE,
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        text.to_owned()
+    );
 }
 
 /// now(): the start of the transaction, the same for all its calls.

@@ -32,13 +32,23 @@ fn whatsapp_task_owner<'a>(
 }
 
 fn own<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
-    let mut row = trigger.new().ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?.into_owned();
-    let Some(event_id) = field::<Uuid>(&row, "event_id")? else { return Ok(row) };
+    let mut row = trigger
+        .new()
+        .ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?
+        .into_owned();
+    let Some(event_id) = field::<Uuid>(&row, "event_id")? else {
+        return Ok(row);
+    };
     // Without the application's tables, or for an event that is not there (yet), the row stays as it was written.
     let event = caller::as_owner(|| host::linked().and_then(|host| host.event(&event_id)));
     if let Ok(Some(event)) = event {
         row.set_by_name("user_id", event.organizer)
-            .map_err(|error| Error::new(Kind::Internal, format!("ai_tasks has no column user_id: {error}")))?;
+            .map_err(|error| {
+                Error::new(
+                    Kind::Internal,
+                    format!("ai_tasks has no column user_id: {error}"),
+                )
+            })?;
     }
     Ok(row)
 }
@@ -53,7 +63,9 @@ fn whatsapp_task_fan_out<'a>(
 }
 
 fn fan_out<'a>(trigger: &'a PgTrigger<'a>) -> Result<()> {
-    let row = trigger.new().ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?;
+    let row = trigger
+        .new()
+        .ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?;
     let id = field::<Uuid>(&row.into_owned(), "id")?.ok_or_else(|| Error::null("id"))?;
     let caller = Caller::current()?;
     caller::as_owner(|| {
@@ -65,22 +77,43 @@ fn fan_out<'a>(trigger: &'a PgTrigger<'a>) -> Result<()> {
 }
 
 fn run(id: &Uuid, caller: &Caller) -> Result<()> {
-    let Some(task) = tasks::find(id)? else { return Ok(()) };
+    let Some(task) = tasks::find(id)? else {
+        return Ok(());
+    };
     let host = host::linked()?;
     let event = host.event(&task.event_id)?.ok_or_else(|| {
-        Error::new(Kind::UndefinedObject, format!("event {} does not exist", task.event_id))
+        Error::new(
+            Kind::UndefinedObject,
+            format!("event {} does not exist", task.event_id),
+        )
     })?;
     caller.check_may_act_for(&event.organizer)?;
     let account = config::account(&event.organizer)?.ok_or_else(|| {
-        Error::new(Kind::UndefinedObject, format!("WhatsApp is not configured for organizer {}", event.organizer))
+        Error::new(
+            Kind::UndefinedObject,
+            format!(
+                "WhatsApp is not configured for organizer {}",
+                event.organizer
+            ),
+        )
     })?;
     let metadata = match &task.metadata.0 {
         Value::Object(metadata) => metadata.clone(),
-        _ => return Err(Error::new(Kind::InvalidParameter, "metadata must be a JSON object")),
+        _ => {
+            return Err(Error::new(
+                Kind::InvalidParameter,
+                "metadata must be a JSON object",
+            ));
+        }
     };
     let language = metadata.get("language").and_then(Value::as_str);
-    let stored = templates::named(&event.organizer, vec![task.template.clone()])?;
-    let template = templates::choose(&stored, &task.template, language, account.default_language.as_deref())?.parse()?;
+    let template = templates::find(
+        &event.organizer,
+        &task.template,
+        language,
+        account.default_language.as_deref(),
+    )?
+    .parse()?;
     let filter = filter_of(&task)?;
     let unknown = host.unknown_keys(&task.event_id, &filter)?;
     if !unknown.is_empty() {
@@ -92,13 +125,22 @@ fn run(id: &Uuid, caller: &Caller) -> Result<()> {
     if let Value::Object(fields) = event.fields.0 {
         common.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
     }
-    let fan = Fan { task: &task, organizer: event.organizer, template: &template };
+    let fan = Fan {
+        task: &task,
+        organizer: event.organizer,
+        template: &template,
+    };
     let mut counts = Counts::default();
     let mut seen = HashSet::new();
     let names = template.variables().to_vec();
-    host.each_attendee(&task.event_id, &JsonB(Value::Object(common)), &filter, &names, CHUNK, |attendees| {
-        fan.queue(attendees, &mut seen, &mut counts)
-    })?;
+    host.each_attendee(
+        &task.event_id,
+        &JsonB(Value::Object(common)),
+        &filter,
+        &names,
+        CHUNK,
+        |attendees| fan.queue(attendees, &mut seen, &mut counts),
+    )?;
     tasks::executed(id, &event.organizer, counts)
 }
 
@@ -106,8 +148,11 @@ fn filter_of(task: &Task) -> Result<JsonB> {
     match task.filter.as_ref().map(|filter| &filter.0) {
         None | Some(Value::Null) => Ok(JsonB(Value::Object(Map::new()))),
         Some(Value::Object(filter)) => Ok(JsonB(Value::Object(filter.clone()))),
-        Some(_) => Err(Error::new(Kind::InvalidParameter, "recipient_filter must be a JSON object")
-            .detail("For example: {\"ticket_type\": \"VIP\"}")),
+        Some(_) => Err(Error::new(
+            Kind::InvalidParameter,
+            "recipient_filter must be a JSON object",
+        )
+        .detail("For example: {\"ticket_type\": \"VIP\"}")),
     }
 }
 
@@ -119,7 +164,12 @@ struct Fan<'a> {
 
 impl Fan<'_> {
     /// Queues one chunk: a message per number, refusals as failed rows with the reason.
-    fn queue(&self, attendees: Vec<Attendee>, seen: &mut HashSet<String>, counts: &mut Counts) -> Result<()> {
+    fn queue(
+        &self,
+        attendees: Vec<Attendee>,
+        seen: &mut HashSet<String>,
+        counts: &mut Counts,
+    ) -> Result<()> {
         let mut recipients = Recipients::default();
         for attendee in attendees {
             let Some(phone) = attendee.phone.filter(|phone| !phone.trim().is_empty()) else {
@@ -127,7 +177,12 @@ impl Fan<'_> {
                 continue;
             };
             match PhoneNumber::parse(&phone) {
-                Err(error) => recipients.refuse(phone, Some(attendee.variables), "invalid_number", error.to_string()),
+                Err(error) => recipients.refuse(
+                    phone,
+                    Some(attendee.variables),
+                    "invalid_number",
+                    error.to_string(),
+                ),
                 Ok(parsed) => {
                     let number = parsed.number.as_str().to_owned();
                     if !seen.insert(number.clone()) {
@@ -136,7 +191,12 @@ impl Fan<'_> {
                     }
                     match self.problem_with(&attendee.variables) {
                         None => recipients.accept(number, Some(attendee.variables)),
-                        Some(reason) => recipients.refuse(number, Some(attendee.variables), "invalid_variables", reason),
+                        Some(reason) => recipients.refuse(
+                            number,
+                            Some(attendee.variables),
+                            "invalid_variables",
+                            reason,
+                        ),
                     }
                 }
             }
@@ -171,6 +231,12 @@ impl Fan<'_> {
             return Some("the variables are not a JSON object".to_owned());
         };
         let violations = self.template.check(&variables).err()?;
-        Some(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        Some(
+            violations
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+        )
     }
 }

@@ -66,7 +66,15 @@ pub struct Grant {
 
 impl Grant {
     fn nothing(ready_at: Timestamp, note: Option<String>) -> Self {
-        Self { rows: Vec::new(), jobs: Vec::new(), outcomes: Vec::new(), is_exhausted: false, ready_at, note, failed: 0 }
+        Self {
+            rows: Vec::new(),
+            jobs: Vec::new(),
+            outcomes: Vec::new(),
+            is_exhausted: false,
+            ready_at,
+            note,
+            failed: 0,
+        }
     }
 
     fn held(request: &Request, note: String) -> Self {
@@ -78,22 +86,37 @@ impl Grant {
 pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
     let Some(account) = config::account(&request.organizer)? else {
         let failed = queue::fail_unconfigured(&request.organizer, request.now)?;
-        return Ok(Grant { failed, is_exhausted: failed == 0, ..Grant::nothing(request.now, None) });
+        return Ok(Grant {
+            failed,
+            is_exhausted: failed == 0,
+            ..Grant::nothing(request.now, None)
+        });
     };
     if !account.is_active {
-        return Ok(Grant::held(request, format!("organizer {} is not active", account.organizer)));
+        return Ok(Grant::held(
+            request,
+            format!("organizer {} is not active", account.organizer),
+        ));
     }
     if !account.is_here {
         return Ok(Grant::held(request, COPY.to_owned()));
     }
     let tier = match Tier::parse(&account.tier) {
         Ok(tier) => tier,
-        Err(error) => return Ok(Grant::held(request, format!("organizer {}: {error}", account.organizer))),
+        Err(error) => {
+            return Ok(Grant::held(
+                request,
+                format!("organizer {}: {error}", account.organizer),
+            ));
+        }
     };
     let token = match secrets::open(&account.organizer, Column::Token, &account.token) {
         Ok(token) => token,
         Err(error) => {
-            return Ok(Grant::held(request, format!("organizer {}: {}", account.organizer, error.one_line())));
+            return Ok(Grant::held(
+                request,
+                format!("organizer {}: {}", account.organizer, error.one_line()),
+            ));
         }
     };
     let Some(next_free) = admission::lock_pace(&account.phone_number_id)? else {
@@ -103,7 +126,9 @@ pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
         Ok(room) => room,
         Err(grant) => return Ok(grant),
     };
-    let pace = Pace { per_second: account.per_second };
+    let pace = Pace {
+        per_second: account.per_second,
+    };
     let horizon = i64::try_from(request.horizon.as_micros()).unwrap_or(i64::MAX);
     let wanted = request.wanted.min(settings.batch_size).min(room.messages);
     let slice = pace.reserve(next_free.0, request.now.0, horizon, wanted);
@@ -124,7 +149,10 @@ pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
     if count == 0 {
         // With the day's budget spent there may be more to do for others later; without, nothing is due.
         let grant = Grant::nothing(room.frees_at.unwrap_or(request.now), room.note);
-        return Ok(Grant { is_exhausted: !room.only_known, ..grant });
+        return Ok(Grant {
+            is_exhausted: !room.only_known,
+            ..grant
+        });
     }
     let taken = pace.reserve(next_free.0, request.now.0, horizon, count);
     let ends = Timestamp(taken.next_free_us - taken.interval_us);
@@ -141,7 +169,12 @@ pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
         let recipients = rows.iter().map(|row| row.recipient.clone()).collect();
         admission::count_recipients(&account.portfolio, recipients, ends)?;
     }
-    let (jobs, outcomes) = prepare(&account, token, &rows, taken.slots(), request)?;
+    let sender = Arc::new(Sender {
+        phone_number_id: account.phone_number_id.clone(),
+        token,
+        least_gap: Duration::from_micros(pace.least_gap_us().unsigned_abs()),
+    });
+    let (jobs, outcomes) = prepare(&account, &sender, &rows, taken.slots(), request)?;
     Ok(Grant {
         is_exhausted: count < slice.count && !room.only_known,
         ready_at: come_back(request, taken.next_free_us),
@@ -177,7 +210,12 @@ struct Room {
 /// How many messages the tier has room for: unique recipients of the rolling day, and the seed's figure per minute.
 fn room_in_tier(account: &Account, tier: Tier, request: &Request) -> Result<Result<Room, Grant>> {
     let Some(limit) = tier.daily_recipients() else {
-        return Ok(Ok(Room { messages: u32::MAX, only_known: false, frees_at: None, note: None }));
+        return Ok(Ok(Room {
+            messages: u32::MAX,
+            only_known: false,
+            frees_at: None,
+            note: None,
+        }));
     };
     let Some(used) = admission::lock_budget(&account.portfolio, request.now)? else {
         return Ok(Err(Grant::nothing(request.now.plus(BUSY), None)));
@@ -185,15 +223,26 @@ fn room_in_tier(account: &Account, tier: Tier, request: &Request) -> Result<Resu
     let minute = admission::minute(&account.portfolio, &account.organizer, request.now)?;
     let left_in_minute = i64::from(limit) - minute.messages;
     if left_in_minute <= 0 {
-        let note = format!("organizer {}: {limit} messages a minute are used up ({})", account.organizer, account.tier);
-        let frees_at = minute.frees_at.unwrap_or(request.now).max(request.now.plus(BUSY));
+        let note = format!(
+            "organizer {}: {limit} messages a minute are used up ({})",
+            account.organizer, account.tier
+        );
+        let frees_at = minute
+            .frees_at
+            .unwrap_or(request.now)
+            .max(request.now.plus(BUSY));
         return Ok(Err(Grant::nothing(frees_at, Some(note))));
     }
     let left_in_minute = u32::try_from(left_in_minute).unwrap_or(u32::MAX);
     let left_in_day = limit.saturating_sub(used);
     if left_in_day > 0 {
         // Every row may be to a new recipient, so no more rows than new recipients that have room.
-        return Ok(Ok(Room { messages: left_in_minute.min(left_in_day), only_known: false, frees_at: None, note: None }));
+        return Ok(Ok(Room {
+            messages: left_in_minute.min(left_in_day),
+            only_known: false,
+            frees_at: None,
+            note: None,
+        }));
     }
     let frees_at = admission::first_recipient_at(&account.portfolio)?
         .map_or(request.now, |first| first.plus(admission::DAY))
@@ -212,7 +261,7 @@ fn room_in_tier(account: &Account, tier: Tier, request: &Request) -> Result<Resu
 /// Turns claimed rows into jobs, or into outcomes where that is impossible.
 fn prepare(
     account: &Account,
-    token: keyring::Secret,
+    sender: &Arc<Sender>,
     rows: &[Claimed],
     slots: impl Iterator<Item = i64>,
     request: &Request,
@@ -221,27 +270,41 @@ fn prepare(
     names.sort_unstable();
     names.dedup();
     let stored = templates::named(&account.organizer, names)?;
-    let sender = Arc::new(Sender { phone_number_id: account.phone_number_id.clone(), token });
     let mut chosen: HashMap<(&str, Option<&str>), Result<Arc<Template>>> = HashMap::new();
     let mut jobs = Vec::with_capacity(rows.len());
     let mut outcomes = Vec::new();
     for (row, slot) in rows.iter().zip(slots) {
-        let blank = Blank { id: *row.id.as_bytes(), lease: request.lease, now: request.now };
+        let blank = Blank {
+            id: *row.id.as_bytes(),
+            lease: request.lease,
+            now: request.now,
+        };
         if row.expires_at.is_some_and(|expires| expires.0 <= slot) {
-            outcomes.push(blank.failed("expired".to_owned(), "it could not be sent before expires_at".to_owned()));
+            outcomes.push(blank.failed(
+                "expired".to_owned(),
+                "it could not be sent before expires_at".to_owned(),
+            ));
             continue;
         }
-        let template = chosen.entry((&row.template, row.language.as_deref())).or_insert_with(|| {
-            templates::choose(&stored, &row.template, row.language.as_deref(), account.default_language.as_deref())
+        let template = chosen
+            .entry((&row.template, row.language.as_deref()))
+            .or_insert_with(|| {
+                templates::choose(
+                    &stored,
+                    &row.template,
+                    row.language.as_deref(),
+                    account.default_language.as_deref(),
+                )
                 .and_then(templates::Stored::parse)
-        });
+            });
         match template {
             Ok(template) => jobs.push(Job {
                 id: blank.id,
                 lease: request.lease,
                 retry_count: row.retry_count.unsigned_abs(),
-                not_before: request.instant + Duration::from_micros((slot - request.now.0).max(0).unsigned_abs()),
-                sender: Arc::clone(&sender),
+                not_before: request.instant
+                    + Duration::from_micros((slot - request.now.0).max(0).unsigned_abs()),
+                sender: Arc::clone(sender),
                 template: Arc::clone(template),
                 variables: row.variables.clone(),
                 recipient: row.recipient.clone(),

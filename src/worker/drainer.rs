@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 
+use crate::error::Result;
 use crate::settings::Settings;
 use crate::shared::{self, State};
 use crate::store;
 use crate::time::Timestamp;
-use crate::worker::drain::Drain;
+use crate::worker::drain::{Drain, Tally};
 use crate::worker::{rescue, session, signals};
 use crate::{tx, wake};
 
@@ -45,40 +46,53 @@ pub extern "C-unwind" fn whatsapp_pg_drainer_main(argument: pg_sys::Datum) {
 
 /// Works until there is a reason to go; answers what the launcher should know.
 fn serve() -> State {
-    match tx::transaction(store::find_installed) {
-        Ok(Some(installed)) => tell_version(&installed.version),
-        Ok(None) => return State::Absent,
-        Err(error) => {
-            warn("whatsapp_pg could not look for its extension", &error.one_line());
-            return State::Down;
-        }
-    }
+    let settings =
+        match tx::transaction(|| Ok((store::find_installed()?, session::database_settings()?))) {
+            Ok((Some(installed), settings)) => {
+                tell_version(&installed.version);
+                settings
+            }
+            Ok((None, _)) => return State::Absent,
+            Err(error) => {
+                warn(
+                    "whatsapp_pg could not look for its extension",
+                    &error.one_line(),
+                );
+                return State::Down;
+            }
+        };
     shared::update(wake::own_database(), |entry| entry.state = State::Serving);
-    let run = match rescue::begin_run() {
-        Ok(run) => run,
-        Err(error) => {
-            warn("whatsapp_pg could not begin its work", &error.one_line());
-            return State::Down;
-        }
-    };
-    let mut loop_ = Loop::new(run);
-    let state = loop_.run();
+    let state = Loop::new(settings).run();
     session::report_activity(None);
     state
 }
 
 struct Loop {
-    run: i32,
+    /// What the database's own settings were when we connected.
+    database_settings: Vec<String>,
+    run: Option<i32>,
     drain: Option<Drain>,
     housekept: Option<Instant>,
     polled: Option<Instant>,
+    published: Tally,
     failures: u32,
     told: Option<String>,
+    note: Option<String>,
 }
 
 impl Loop {
-    fn new(run: i32) -> Self {
-        Self { run, drain: None, housekept: None, polled: None, failures: 0, told: None }
+    fn new(database_settings: Vec<String>) -> Self {
+        Self {
+            database_settings,
+            run: None,
+            drain: None,
+            housekept: None,
+            polled: None,
+            published: Tally::default(),
+            failures: 0,
+            told: None,
+            note: None,
+        }
     }
 
     fn run(&mut self) -> State {
@@ -91,11 +105,11 @@ impl Loop {
                 self.housekept = None;
             }
             if self.housekept.is_none_or(|at| at.elapsed() >= HOUSEKEEPING) {
+                self.housekept = Some(Instant::now());
                 if let Some(state) = self.keep_house() {
                     self.stop();
                     return state;
                 }
-                self.housekept = Some(Instant::now());
             }
             let worked = self.work();
             if self.failures >= FAILURES {
@@ -108,57 +122,82 @@ impl Loop {
         }
     }
 
-    /// Whether the process must go, and what else is due once in a while.
+    /// What is due once in a while; Some when the process must go.
     fn keep_house(&mut self) -> Option<State> {
         if session::must_leave_database() {
             return Some(State::Down);
         }
-        match tx::transaction(store::find_installed) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Some(State::Absent),
+        match tx::transaction(|| {
+            Ok((
+                store::find_installed()?.is_some(),
+                session::database_settings()?,
+            ))
+        }) {
+            Ok((false, _)) => return Some(State::Absent),
+            // The launcher starts a fresh process at once, which connects with the settings that hold now.
+            Ok((true, settings)) if settings != self.database_settings => {
+                return Some(State::Unknown);
+            }
+            Ok(_) => {}
             Err(error) => {
                 self.fail("look for its extension", &error.one_line());
                 return None;
             }
         }
-        self.set_up();
-        let poll_interval = Settings::current().poll_interval;
-        if !session::is_read_only() && self.polled.is_none_or(|at| at.elapsed() >= poll_interval) {
-            self.polled = Some(Instant::now());
-            if let Some(drain) = &mut self.drain {
-                drain.look_again();
-            }
-            if let Err(error) = rescue::rescue(self.run) {
-                self.fail("clean up after dead workers", &error.one_line());
-            }
+        if session::is_read_only() {
+            self.drain.take_if(|drain| drain.leased() == 0);
+            self.hold("the database is read-only: nothing is sent");
+        } else if let Err(error) = self.prepare() {
+            self.fail("get ready to work", &error.one_line());
         }
         self.publish();
         None
     }
 
+    /// Everything that must be there before the queue can be worked on, and what is repeated at every poll.
+    fn prepare(&mut self) -> Result<()> {
+        let run = match self.run {
+            Some(run) => run,
+            None => *self.run.insert(rescue::begin_run()?),
+        };
+        self.set_up(run);
+        if self
+            .polled
+            .is_none_or(|at| at.elapsed() >= Settings::current().poll_interval)
+        {
+            self.polled = Some(Instant::now());
+            if let Some(drain) = &mut self.drain {
+                drain.look_again();
+            }
+            rescue::rescue(run)?;
+        }
+        Ok(())
+    }
+
     /// Takes new settings into use as soon as nothing is in flight under the old ones.
-    fn set_up(&mut self) {
+    fn set_up(&mut self, run: i32) {
         let settings = Settings::current();
         match &self.drain {
             Some(drain) if *drain.settings() == settings || drain.leased() > 0 => return,
             _ => {}
         }
-        match Drain::new(settings, self.run) {
-            Ok(drain) => self.drain = Some(drain),
+        match Drain::new(settings, run) {
+            Ok(drain) => {
+                self.drain = Some(drain);
+                self.note = None;
+            }
             Err(error) => {
                 self.drain = None;
-                self.tell(&error.one_line());
+                self.hold(&error.one_line());
             }
         }
     }
 
     /// One turn; false when there was nothing to do.
     fn work(&mut self) -> bool {
-        if session::is_read_only() {
-            self.tell("the database is read-only: nothing is sent");
+        let Some(drain) = &mut self.drain else {
             return false;
-        }
-        let Some(drain) = &mut self.drain else { return false };
+        };
         session::report_activity(Some("draining whatsapp_queue"));
         let turned = drain.turn();
         session::report_activity(None);
@@ -166,8 +205,20 @@ impl Loop {
         match turned {
             Ok(worked) => {
                 self.failures = 0;
-                if let Some(note) = self.drain.as_ref().and_then(|drain| drain.note().map(str::to_owned)) {
+                if let Some(note) = self
+                    .drain
+                    .as_ref()
+                    .and_then(|drain| drain.note().map(str::to_owned))
+                {
                     self.tell(&note);
+                }
+                if !worked
+                    && self
+                        .drain
+                        .as_ref()
+                        .is_some_and(|drain| drain.tally() != self.published)
+                {
+                    self.publish();
                 }
                 worked
             }
@@ -184,7 +235,11 @@ impl Loop {
             Some(drain) => (drain.idle_for(now, HOUSEKEEPING), Some(drain.event_fd())),
             None => (HOUSEKEEPING, None),
         };
-        let wait = if self.failures > 0 { wait.max(Duration::from_millis(100) * self.failures) } else { wait };
+        let wait = if self.failures > 0 {
+            wait.max(Duration::from_millis(100) * self.failures)
+        } else {
+            wait
+        };
         if signals::wait(wait, descriptor)
             && let Some(drain) = &mut self.drain
         {
@@ -195,18 +250,28 @@ impl Loop {
     fn stop(&mut self) {
         if let Some(mut drain) = self.drain.take() {
             if let Err(error) = drain.stop(GRACE) {
-                warn("whatsapp_pg could not record all outcomes before it stopped", &error.one_line());
+                warn(
+                    "whatsapp_pg could not record all outcomes before it stopped",
+                    &error.one_line(),
+                );
             }
             self.drain = Some(drain);
             self.publish();
         }
     }
 
-    fn publish(&self) {
-        let tally = self.drain.as_ref().map(Drain::tally).unwrap_or_default();
-        let in_flight = self.drain.as_ref().map_or(0, Drain::leased);
-        let note = self.drain.as_ref().and_then(Drain::note).or(self.told.as_deref().filter(|_| self.drain.is_none()));
-        let note = note.unwrap_or_default().to_owned();
+    fn publish(&mut self) {
+        let (tally, in_flight) = self
+            .drain
+            .as_ref()
+            .map(|drain| (drain.tally(), drain.leased()))
+            .unwrap_or_default();
+        let note = self
+            .drain
+            .as_ref()
+            .and_then(Drain::note)
+            .or(self.note.as_deref())
+            .unwrap_or_default();
         shared::update(wake::own_database(), |entry| {
             entry.last_pass_at = Timestamp::now().0;
             entry.claimed = tally.claimed;
@@ -215,14 +280,25 @@ impl Loop {
             entry.rescheduled = tally.rescheduled;
             entry.unknown = tally.unknown;
             entry.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
-            entry.set_note(&note);
+            entry.set_note(note);
         });
+        self.published = tally;
+    }
+
+    /// Nothing can be sent, for this reason: it stands in wa_worker_status, and once in the log.
+    fn hold(&mut self, reason: &str) {
+        self.note = Some(reason.to_owned());
+        self.tell(reason);
     }
 
     /// Says a thing once in the server's log.
     fn tell(&mut self, note: &str) {
         if self.told.as_deref() != Some(note) {
-            ereport!(LOG, PgSqlErrorCode::ERRCODE_WARNING, format!("whatsapp_pg: {note}"));
+            ereport!(
+                LOG,
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("whatsapp_pg: {note}")
+            );
             self.told = Some(note.to_owned());
         }
     }
@@ -247,6 +323,10 @@ fn tell_version(catalog: &str) {
 }
 
 fn warn(what: &str, reason: &str) {
-    ereport!(WARNING, PgSqlErrorCode::ERRCODE_WARNING, what.to_owned(), reason.to_owned());
+    ereport!(
+        WARNING,
+        PgSqlErrorCode::ERRCODE_WARNING,
+        what.to_owned(),
+        reason.to_owned()
+    );
 }
-

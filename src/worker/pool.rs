@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cloud_api::client::{Attempt, Call, Client};
 use cloud_api::phone::PhoneNumber;
@@ -26,6 +26,8 @@ pub struct Sender {
     pub phone_number_id: String,
     /// The opened token.
     pub token: Secret,
+    /// Two messages of this number leave at least so far apart.
+    pub least_gap: Duration,
 }
 
 /// One message to send.
@@ -65,7 +67,7 @@ pub struct Answer {
 /// What happened to a job.
 pub enum Event {
     /// A call was made.
-    Called(Attempt),
+    Called(Box<Attempt>),
     /// It cannot be rendered: our code for it, and the reason.
     Refused(&'static str, String),
     /// It was handed back before a thread took it, or before anything was written.
@@ -95,12 +97,37 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     jobs: BinaryHeap<Timed>,
+    /// When the next message of each number may be taken: a late one must not leave together with the one after it.
+    not_before: HashMap<String, Instant>,
     idle: usize,
     order: u64,
     /// The one thread that waits for the first job's time; the others wait for it to be taken.
     leader: Option<u64>,
     turns: u64,
     closed: bool,
+}
+
+impl Waiting {
+    /// Takes the first job, unless its number sent one so recently that it must wait a little longer.
+    fn pop_in_turn(&mut self) -> Option<Job> {
+        let Timed { order, job, .. } = self.jobs.pop()?;
+        let now = Instant::now();
+        match self.not_before.get_mut(&job.sender.phone_number_id) {
+            Some(at) if *at > now => {
+                let at = *at;
+                self.jobs.push(Timed { at, order, job });
+                return None;
+            }
+            Some(at) => *at = now + job.sender.least_gap,
+            None => {
+                self.not_before.insert(
+                    job.sender.phone_number_id.clone(),
+                    now + job.sender.least_gap,
+                );
+            }
+        }
+        Some(job)
+    }
 }
 
 struct Running {
@@ -177,7 +204,11 @@ impl Pool {
             for job in jobs {
                 waiting.order += 1;
                 let order = waiting.order;
-                waiting.jobs.push(Timed { at: job.not_before, order, job });
+                waiting.jobs.push(Timed {
+                    at: job.not_before,
+                    order,
+                    job,
+                });
             }
             // A job that is due before the one the leader waits for needs a new leader.
             waiting.leader = None;
@@ -195,7 +226,8 @@ impl Pool {
         let wanted = {
             let waiting = lock(&self.shared.waiting);
             let due = waiting.jobs.iter().filter(|timed| timed.at <= now).count();
-            due.max(usize::from(!waiting.jobs.is_empty())).saturating_sub(waiting.idle)
+            due.max(usize::from(!waiting.jobs.is_empty()))
+                .saturating_sub(waiting.idle)
         };
         for _ in 0..wanted.min(self.max_threads.saturating_sub(self.threads)) {
             if !self.spawn() {
@@ -286,15 +318,29 @@ impl Shared {
     fn serve(&self, client: &Client) {
         while let Some(job) = self.take() {
             let written = Arc::new(AtomicBool::new(false));
-            let running = Running { lease: job.lease, retry_count: job.retry_count, written: Arc::clone(&written) };
+            let running = Running {
+                lease: job.lease,
+                retry_count: job.retry_count,
+                written: Arc::clone(&written),
+            };
             lock(&self.calls).insert(job.id, running);
-            let event = catch_unwind(AssertUnwindSafe(|| self.call(client, &job, &written))).unwrap_or_else(|_| {
-                let reason = "the sender thread failed while it made the call".to_owned();
-                if written.swap(true, Ordering::SeqCst) { Event::Lost(reason) } else { Event::Returned }
-            });
+            let event = catch_unwind(AssertUnwindSafe(|| self.call(client, &job, &written)))
+                .unwrap_or_else(|_| {
+                    let reason = "the sender thread failed while it made the call".to_owned();
+                    if written.swap(true, Ordering::SeqCst) {
+                        Event::Lost(reason)
+                    } else {
+                        Event::Returned
+                    }
+                });
             // Whoever removes the call reports it: this thread, or a shutdown that gave up on it.
             if lock(&self.calls).remove(&job.id).is_some() {
-                self.answer(Answer { id: job.id, lease: job.lease, retry_count: job.retry_count, event });
+                self.answer(Answer {
+                    id: job.id,
+                    lease: job.lease,
+                    retry_count: job.retry_count,
+                    event,
+                });
             }
         }
     }
@@ -304,12 +350,12 @@ impl Shared {
             Ok(body) => body,
             Err((code, reason)) => return Event::Refused(code, reason),
         };
-        Event::Called(client.send(&Call {
+        Event::Called(Box::new(client.send(&Call {
             phone_number_id: &job.sender.phone_number_id,
             token: job.sender.token.expose(),
             body: &body,
             written,
-        }))
+        })))
     }
 
     fn take(&self) -> Option<Job> {
@@ -325,14 +371,13 @@ impl Shared {
                 Some(first) => match first.at.checked_duration_since(Instant::now()) {
                     Some(wait) if !wait.is_zero() => Some(wait),
                     _ => {
-                        let job = waiting.jobs.pop().map(|timed| timed.job);
-                        if waiting.leader == Some(me) {
-                            waiting.leader = None;
-                        }
+                        let Some(job) = waiting.pop_in_turn() else {
+                            continue;
+                        };
                         if !waiting.jobs.is_empty() {
                             self.available.notify_one();
                         }
-                        return job;
+                        return Some(job);
                     }
                 },
             };
@@ -340,8 +385,10 @@ impl Shared {
             waiting = match wait {
                 Some(wait) if waiting.leader.is_none() => {
                     waiting.leader = Some(me);
-                    let (mut waiting, _) =
-                        self.available.wait_timeout(waiting, wait).unwrap_or_else(PoisonError::into_inner);
+                    let (mut waiting, _) = self
+                        .available
+                        .wait_timeout(waiting, wait)
+                        .unwrap_or_else(PoisonError::into_inner);
                     if waiting.leader == Some(me) {
                         waiting.leader = None;
                     }
@@ -349,7 +396,10 @@ impl Shared {
                     waiting
                 }
                 _ => {
-                    let mut waiting = self.available.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                    let mut waiting = self
+                        .available
+                        .wait(waiting)
+                        .unwrap_or_else(PoisonError::into_inner);
                     waiting.idle -= 1;
                     waiting
                 }
@@ -369,17 +419,27 @@ impl Shared {
 
 /// The body of the request, or why there can be none. Rows may be inserted by SQL, so everything is checked here again.
 fn render(job: &Job) -> Result<String, (&'static str, String)> {
-    let to = PhoneNumber::parse(&job.recipient).map_err(|error| ("invalid_number", error.to_string()))?.number;
-    let variables: serde_json::Value =
-        serde_json::from_str(&job.variables).map_err(|error| ("invalid_variables", error.to_string()))?;
+    let to = PhoneNumber::parse(&job.recipient)
+        .map_err(|error| ("invalid_number", error.to_string()))?
+        .number;
+    let variables: serde_json::Value = serde_json::from_str(&job.variables)
+        .map_err(|error| ("invalid_variables", error.to_string()))?;
     let serde_json::Value::Object(variables) = variables else {
-        return Err(("invalid_variables", "template_variables is not a JSON object".to_owned()));
+        return Err((
+            "invalid_variables",
+            "template_variables is not a JSON object".to_owned(),
+        ));
     };
     let parameters = job.template.fill(&variables).map_err(|violations| {
         let reasons: Vec<String> = violations.iter().map(ToString::to_string).collect();
         ("invalid_variables", reasons.join("; "))
     })?;
-    Ok(cloud_api::message::template_message(&to, &job.template, &parameters, &job.callback_data))
+    Ok(cloud_api::message::template_message(
+        &to,
+        &job.template,
+        &parameters,
+        &job.callback_data,
+    ))
 }
 
 /// A lock that a panic elsewhere does not take away: the data are plain values, complete after every statement.
@@ -408,6 +468,12 @@ impl BlockedSignals {
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: restores what `new` read.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+        unsafe {
+            libc::pthread_sigmask(
+                libc::SIG_SETMASK,
+                &raw const self.before,
+                std::ptr::null_mut(),
+            )
+        };
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 
 use crate::error::Result;
-use crate::store;
+use crate::{pg_compat, store};
 
 /// Settings that hold in every worker, and why.
 const PINNED: &[(&str, &str)] = &[
@@ -39,7 +39,7 @@ pub fn connect(database: pg_sys::Oid, application_name: &str) {
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
     }
-    for (name, value) in PINNED {
+    for (name, value) in PINNED.iter().chain(pg_compat::PINNED) {
         pin(name, value);
     }
     pin("application_name", application_name);
@@ -67,7 +67,12 @@ pub fn report_activity(activity: Option<&str>) {
         None => pg_sys::BackendState::STATE_IDLE,
     };
     // SAFETY: Postgres copies the text.
-    unsafe { pg_sys::pgstat_report_activity(state, text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr())) };
+    unsafe {
+        pg_sys::pgstat_report_activity(
+            state,
+            text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr()),
+        )
+    };
 }
 
 /// Hands the table statistics to autovacuum, which would never hear of our writes otherwise.
@@ -102,16 +107,35 @@ pub fn must_leave_database() -> bool {
 /// transaction ends.
 pub fn may_use_queue() -> Result<bool> {
     const SQL: &str = "SELECT '@extschema@.whatsapp_queue'::pg_catalog.regclass::oid";
-    let Some(queue) = store::read(SQL, &[], |row| row.get::<pg_sys::Oid>(1))?.pop() else { return Ok(false) };
+    let Some(queue) = store::read(SQL, &[], |row| row.get::<pg_sys::Oid>(1))?.pop() else {
+        return Ok(false);
+    };
     // SAFETY: a try-lock in a transaction.
-    Ok(unsafe { pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock.cast_signed()) })
+    Ok(
+        unsafe {
+            pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock.cast_signed())
+        },
+    )
+}
+
+/// What `ALTER DATABASE … SET` says for this database now. A session has the values of the moment it connected, so a
+/// worker that finds them changed connects anew.
+pub fn database_settings() -> Result<Vec<String>> {
+    const SQL: &str = "SELECT u.setting FROM pg_catalog.pg_db_role_setting AS s, unnest(s.setconfig) AS u (setting)
+                       WHERE s.setdatabase = $1 AND s.setrole = 0";
+    store::read(
+        SQL,
+        &[pg_sys::Oid::from(crate::wake::own_database()).into()],
+        |row| row.get(1),
+    )
 }
 
 /// Whether transactions here cannot write: a hold, not a crash.
 pub fn is_read_only() -> bool {
     // SAFETY: GetConfigOption answers a C string that lives until the setting changes.
     unsafe {
-        let setting = pg_sys::GetConfigOption(c"default_transaction_read_only".as_ptr(), true, false);
+        let setting =
+            pg_sys::GetConfigOption(c"default_transaction_read_only".as_ptr(), true, false);
         pg_sys::RecoveryInProgress()
             || (!setting.is_null() && std::ffi::CStr::from_ptr(setting).to_bytes() == b"on")
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use pgrx::{pg_guard, pg_sys};
 
+use crate::pg_compat::pqsignal;
+
 const GRACE_MS: i64 = 900;
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -26,8 +28,8 @@ pub fn install() {
         if libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0 {
             TIMER.store(timer, Ordering::SeqCst);
         }
-        pg_sys::pqsignal(libc::SIGTERM, Some(on_sigterm));
-        pg_sys::pqsignal(libc::SIGHUP, Some(on_sighup));
+        pqsignal(libc::SIGTERM, Some(on_sigterm));
+        pqsignal(libc::SIGHUP, Some(on_sighup));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }
@@ -53,7 +55,9 @@ pub fn reload_requested() -> bool {
 /// Waits until the latch is set, the descriptor is readable, or the time is over; handles interrupts. True when it was
 /// the latch.
 pub fn wait(timeout: std::time::Duration, descriptor: Option<std::os::fd::RawFd>) -> bool {
-    let milliseconds = i64::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i64::MAX).min(60_000);
+    let milliseconds = i64::try_from(timeout.as_micros().div_ceil(1000))
+        .unwrap_or(i64::MAX)
+        .min(60_000);
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     if descriptor.is_some() {
         events |= pg_sys::WL_SOCKET_READABLE;

@@ -121,7 +121,8 @@ impl Session {
         params: Params<'_>,
     ) {
         wait_until(what, patience, || {
-            let holds: Option<bool> = self.value(condition, params);
+            // No row yet is no yes yet.
+            let holds: Option<bool> = self.values(condition, params).pop().flatten();
             if holds == Some(true) {
                 Ok(())
             } else {

@@ -1,12 +1,16 @@
 //! Smooth pacing of one phone number: which instants its next messages may leave at.
 //!
-//! The generic cell rate algorithm without burst: slots lie at least `ceil(1 s / rate)` apart, so no second of any
-//! alignment ever holds more than the rate. State is one number, the first free slot, kept wherever the reservers of a
+//! The generic cell rate algorithm without burst: slots lie so far apart that no second of any alignment ever holds more
+//! than the rate, also when arrivals jitter by [`JITTER_US`]. State is one number, the first free slot, kept wherever the reservers of a
 //! phone number can all see it. Times are microseconds since an epoch of the caller's choice.
 //! Source of the limits: Meta, "Throughput".
 
 /// One second, in microseconds.
 const SECOND_US: i64 = 1_000_000;
+
+/// The receiver counts arrivals, and two messages that left a second apart may arrive a little closer. So a second's
+/// slots are spread over this much more than a second: 80/s leave as 79.6/s, 1,000/s as 995/s.
+pub const JITTER_US: i64 = 5_000;
 
 /// No reservation reaches further ahead than this, whatever horizon is asked for: one minute.
 ///
@@ -46,12 +50,23 @@ impl Slice {
 }
 
 impl Pace {
-    /// Distance between two slots: one second divided by the rate, rounded up. The whole of time when the rate is zero.
+    /// Distance between two slots: one second and the jitter allowed for, divided by the rate, rounded up. The whole of
+    /// time when the rate is zero.
     #[must_use]
     pub fn interval_us(self) -> i64 {
         match i64::from(self.per_second) {
             0 => i64::MAX,
-            rate => (SECOND_US + rate - 1) / rate,
+            rate => (SECOND_US + JITTER_US + rate - 1) / rate,
+        }
+    }
+
+    /// How close two messages may leave when earlier ones were late: half of the jitter allowed for is given up, so
+    /// that delays are made good without ever leaving in a bunch.
+    #[must_use]
+    pub fn least_gap_us(self) -> i64 {
+        match i64::from(self.per_second) {
+            0 => i64::MAX,
+            rate => (SECOND_US + JITTER_US / 2 + rate - 1) / rate,
         }
     }
 
@@ -111,7 +126,7 @@ mod tests {
         let slice = pace(80).reserve(0, NOW, SECOND_US, 3);
         assert_eq!(
             slice.slots().collect::<Vec<_>>(),
-            [NOW, NOW + 12_500, NOW + 25_000]
+            [NOW, NOW + 12_563, NOW + 25_126]
         );
         assert_eq!(slice.next_free_us, NOW + 37_500);
     }
@@ -137,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_rate_that_does_not_divide_the_second_is_rounded_to_the_safe_side() {
-        assert_eq!(pace(3).interval_us(), 333_334);
-        assert_eq!(pace(1).interval_us(), SECOND_US);
+        assert_eq!(pace(3).interval_us(), 335_000);
+        assert_eq!(pace(1).interval_us(), SECOND_US + JITTER_US);
         assert_eq!(pace(5_000_000).interval_us(), 1);
     }
 
@@ -159,7 +174,7 @@ mod tests {
         let stored = NOW + 86_400 * SECOND_US;
         let slice = pace(80).reserve(stored, NOW, SECOND_US, 10);
         assert_eq!(slice.count, 0);
-        assert_eq!(slice.next_free_us, NOW + FARTHEST_US + 12_500);
+        assert_eq!(slice.next_free_us, NOW + FARTHEST_US + 12_563);
         let later = pace(80).reserve(slice.next_free_us, NOW + FARTHEST_US, SECOND_US, 10);
         assert_eq!(later.count, 10);
     }

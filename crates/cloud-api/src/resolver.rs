@@ -209,6 +209,7 @@ impl Resolver for CachingResolver {
         if resolved.is_empty() {
             return Err(Error::HostNotFound);
         }
+        guard::enter(Stage::Connect);
         Ok(resolved)
     }
 }

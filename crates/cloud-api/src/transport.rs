@@ -63,9 +63,10 @@ impl<T: Transport> Transport for Guarded<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let timeout = guard::cut(timeout)?;
+        // Out of time is found out before the flag is set, and the flag lengthens the time from the connection's to the call's.
+        guard::cut(timeout)?;
         guard::begin_writing()?;
-        self.0.transmit_output(amount, timeout)
+        self.0.transmit_output(amount, guard::cut(timeout)?)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
