@@ -2,11 +2,13 @@
 #
 #   PG_CONFIG  the PostgreSQL installation to build for (15 to 18)
 #   KEEP=1     `make demo` leaves its server running and says how to reach and stop it
+#   QUICK=1    `make bench` takes fewer and smaller runs; ONLY="drain wake" measures some topics alone
 
 PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) $(shell command -v pg_config) \
                          /usr/lib/postgresql/15/bin/pg_config)
 KEEP ?=
-export PG_CONFIG KEEP
+QUICK ?=
+export PG_CONFIG KEEP QUICK
 
 # cargo-pgrx passes linker flags through --config, which RUSTFLAGS in the environment would silently replace.
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
@@ -43,7 +45,8 @@ integration: installed ## Only the integration tests (temporary servers, the ins
 	@scripts/cargo.sh test -p whatsapp-pg-tests
 
 bench: installed ## Measure enqueue, drain, latency and memory; print the table
-	@scripts/cargo.sh bench -p whatsapp-pg-tests --bench speed
+	@scripts/cargo.sh build --release -p graph-simulator
+	@scripts/cargo.sh run --release -p whatsapp-pg-tests --bin bench -- $(ONLY)
 
 lint: setup ## Check format, clippy, layers and scripts
 	@scripts/lint.sh

@@ -53,9 +53,13 @@ sql() {
         -v organizer="$ORGANIZER" -v event="$EVENT" "$@"
 }
 
+show_statement() {
+    printf '%s\n' "$1" | sed "s/^/  $dim/; s/\$/$normal/"
+}
+
 # Shows a statement, runs it, shows the answer indented.
 show_sql() {
-    printf '%s\n' "$1" | sed "s/^/  $dim/; s/\$/$normal/"
+    show_statement "$1"
     sql -P border=1 -P linestyle=unicode -P footer=off -P null=- "${@:2}" <<<"$1" 2>&1 |
         sed 's/^psql:<stdin>:[0-9]*: //; /^$/d; s/^/    /'
 }
@@ -75,6 +79,7 @@ control() {
 }
 
 start_simulator() {
+    : >"$dir/graph-simulator.log"
     # Meta takes a few hundred milliseconds per message, and so does this.
     setsid "$TARGET/release/graph-simulator" --listen 127.0.0.1:0 --latency-ms 250 --latency-jitter-ms 350 \
         >"$dir/graph-simulator.log" 2>&1 &
@@ -110,28 +115,40 @@ EOF
     "$bin/createdb" -h "$dir" -U postgres demo
 }
 
-# How far the task is: redrawn in place on a terminal, a line per change elsewhere.
-watch_task() {
-    local total=$1 waited line last='' sent waiting flying failed done_ width=32
-    for ((waited = 0; waited < 600; waited++)); do
+# How far the tasks are: redrawn in place on a terminal, a line a second elsewhere.
+watch_tasks() {
+    local sent waiting flying failed total full line drawn=-1 width=32
+    while true; do
         IFS='|' read -r sent waiting flying failed < <(one_value "
             SELECT count(*) FILTER (WHERE status = 'sent'), count(*) FILTER (WHERE status = 'queued'),
                    count(*) FILTER (WHERE status = 'sending'), count(*) FILTER (WHERE status = 'failed')
             FROM whatsapp_queue WHERE task_id IS NOT NULL")
-        done_=$((total == 0 ? width : (sent + failed) * width / total))
+        total=$((sent + waiting + flying + failed))
+        full=$((total == 0 ? width : (sent + failed) * width / total))
         line=$(printf '%s%s  %d sent, %d in flight, %d waiting, %d failed' \
-            "$(printf '%*s' "$done_" '' | tr ' ' '#')" "$(printf '%*s' $((width - done_)) '' | tr ' ' '.')" \
+            "$(printf '%*s' "$full" '' | tr ' ' '#')" "$(printf '%*s' $((width - full)) '' | tr ' ' '.')" \
             "$sent" "$flying" "$waiting" "$failed")
         if $terminal; then
             printf '\r    %s\e[K' "$line"
-        elif [[ $line != "$last" ]]; then
+        elif [[ $drawn -ne $SECONDS || $((waiting + flying)) -eq 0 ]]; then
             printf '    %s\n' "$line"
-            last=$line
+            drawn=$SECONDS
         fi
         [[ $((waiting + flying)) -gt 0 ]] || break
+        [[ $((SECONDS - began)) -lt 120 ]] || die 'The worker is stuck:' "$(tail "$dir/server.log")"
         sleep 0.1
     done
     ! $terminal || echo
+}
+
+# Two columns, the second broken between words.
+show_list() {
+    local first rest
+    show_statement "$1"
+    sql -At -F '|' <<<"$1" | while IFS='|' read -r first rest; do
+        printf '%s\n' "$rest" | fold -s -w 76 |
+            awk -v first="$first" '{ printf "    %-25s %s\n", NR == 1 ? first : "", $0 }' | sed 's/ *$//'
+    done
 }
 
 began=$SECONDS
@@ -169,28 +186,31 @@ show_sql "$(reminder +12015550123 +0987654321)" || true
 echo '    With two good ones:'
 show_sql "$(reminder +12015550123 +447400123456)"
 
-chapter '5. An AI task for everybody starts'
-show_sql "INSERT INTO ai_tasks (event_id, task_type, scheduled_for, template_name, metadata)
-VALUES (:'event', 'send_update', now(), 'event_update', '{\"update_message\": \"Doors open at nine.\"}');
+chapter '5. Two AI tasks start: news for everybody, the check-in code for VIP tickets'
+show_sql "INSERT INTO ai_tasks (event_id, task_type, scheduled_for, template_name, recipient_filter, metadata) VALUES
+    (:'event', 'send_update', now(), 'event_update', NULL, '{\"update_message\": \"Doors open at nine.\"}'),
+    (:'event', 'check_in_prep', now(), 'check_in_instructions', '{\"ticket_type\": \"VIP\"}', '{}');
 UPDATE ai_tasks SET status = 'executing';"
-watch_task "$(one_value 'SELECT count(*) FROM whatsapp_queue WHERE task_id IS NOT NULL')"
-show_sql 'SELECT queued_count AS queued, refused_count AS refused, no_phone_count AS no_phone,
-       duplicate_count AS same_number FROM ai_tasks;'
+watch_tasks
+show_sql 'SELECT template_name, queued_count AS queued, refused_count AS refused, no_phone_count AS no_phone,
+       duplicate_count AS same_number FROM ai_tasks ORDER BY template_name DESC;'
 
 chapter '6. What came of it'
 show_sql "SELECT state, count(*) AS messages, min(\"to\") AS for_example FROM whatsapp_messages
 GROUP BY state ORDER BY messages DESC;"
-show_sql "SELECT \"to\", state, to_char(since, 'HH24:MI:SS.MS') AS since, retry_count AS retries
-FROM whatsapp_messages AS m JOIN whatsapp_queue AS q USING (id)
-WHERE state = 'sent' ORDER BY retry_count DESC, since LIMIT 5;"
+show_sql "SELECT \"to\", template, state, to_char(since, 'HH24:MI:SS.MS') AS since, next_step
+FROM whatsapp_messages WHERE state <> 'failed' ORDER BY state, since DESC LIMIT 6;"
+echo '    One met a hiccup at Meta and was tried again:'
+show_sql "SELECT q.recipient_phone AS \"to\", l.attempt, l.status, l.http_status AS http, l.error_code, l.latency_ms AS ms
+FROM whatsapp_delivery_logs AS l JOIN whatsapp_queue AS q ON q.id = l.queue_id
+WHERE q.retry_count > 0 ORDER BY l.attempt;"
 
 chapter '7. What was refused, and why'
-show_sql "SELECT \"to\", coalesce(error_code, '-') AS code, error FROM whatsapp_messages
-WHERE state = 'failed' ORDER BY code, \"to\";" -P format=wrapped -P columns=110
+show_list "SELECT DISTINCT \"to\", error FROM whatsapp_messages WHERE state = 'failed' ORDER BY 1;"
 
 chapter '8. The limits'
-show_sql "SELECT limit_name, allowed, used, remaining, reason FROM wa_rate_status(:'organizer');" \
-    -P format=wrapped -P columns=110
+show_sql "SELECT limit_name, allowed, used, remaining, wa_rate_ok(:'organizer') AS ok FROM wa_rate_status(:'organizer')
+WHERE used IS NOT NULL;"
 
 stats=$(control GET stats)
 count_of() { grep -o "\"$1\":[0-9]*" <<<"$stats" | head -n 1 | cut -d: -f2; }

@@ -16,6 +16,12 @@ SELECT q.id,
            WHEN 'queued' THEN CASE
                WHEN q.scheduled_for > pg_catalog.now()
                    THEN 'leaves at ' || pg_catalog.to_char(q.scheduled_for, 'YYYY-MM-DD HH24:MI:SS TZ')
+               WHEN pg_catalog.current_setting('whatsapp_pg.mode', true) = 'off'
+                   THEN 'held: whatsapp_pg.mode is off'
+               WHEN pg_catalog.current_setting('whatsapp_pg.only_to', true) <> ''
+                    AND q.recipient_phone <> ALL (pg_catalog.regexp_split_to_array(
+                        pg_catalog.current_setting('whatsapp_pg.only_to', true), '[\s,"]+'))
+                   THEN 'held: whatsapp_pg.only_to does not name this number'
                ELSE 'leaves as soon as the limits allow' END
            WHEN 'sending' THEN 'a worker is sending it'
            WHEN 'sent' THEN 'accepted by Meta'

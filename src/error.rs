@@ -69,12 +69,17 @@ impl Error {
         Self::new(Kind::Null, format!("{argument} must not be null"))
     }
 
-    /// Message and detail in one line, for rows that keep the reason.
+    /// Message, detail and hint in one line, for rows, notes and logs that keep the reason.
     pub fn one_line(&self) -> String {
-        match &self.detail {
-            Some(detail) => format!("{}: {detail}", self.message),
-            None => self.message.clone(),
+        let mut line = self.message.clone();
+        if let Some(detail) = &self.detail {
+            line = format!("{line}: {detail}");
         }
+        if let Some(hint) = &self.hint {
+            let stop = if line.ends_with('.') { "" } else { "." };
+            line = format!("{line}{stop} {hint}");
+        }
+        line
     }
 
     /// Message, detail and hint, the missing ones empty, for handing an error to another process.

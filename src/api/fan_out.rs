@@ -132,6 +132,7 @@ fn run(id: &Uuid, caller: &Caller) -> Result<()> {
     };
     let mut counts = Counts::default();
     let mut seen = HashSet::new();
+    let mut unfilled = None;
     let names = template.variables().to_vec();
     host.each_attendee(
         &task.event_id,
@@ -139,8 +140,15 @@ fn run(id: &Uuid, caller: &Caller) -> Result<()> {
         &filter,
         &names,
         CHUNK,
-        |attendees| fan.queue(attendees, &mut seen, &mut counts),
+        |attendees| fan.queue(attendees, &mut seen, &mut counts, &mut unfilled),
     )?;
+    if let Some(reason) =
+        unfilled.filter(|_| counts.queued == 0 && counts.unfilled == counts.refused)
+    {
+        return Err(Error::new(Kind::InvalidParameter, "the template's variables could not be filled for anybody")
+            .detail(reason)
+            .hint("Put what is the same for all into the task's metadata, and the rest into attendee_info."));
+    }
     tasks::executed(id, &event.organizer, counts)
 }
 
@@ -169,6 +177,7 @@ impl Fan<'_> {
         attendees: Vec<Attendee>,
         seen: &mut HashSet<String>,
         counts: &mut Counts,
+        unfilled: &mut Option<String>,
     ) -> Result<()> {
         let mut recipients = Recipients::default();
         for attendee in attendees {
@@ -191,12 +200,16 @@ impl Fan<'_> {
                     }
                     match self.problem_with(&attendee.variables) {
                         None => recipients.accept(number, Some(attendee.variables)),
-                        Some(reason) => recipients.refuse(
-                            number,
-                            Some(attendee.variables),
-                            "invalid_variables",
-                            reason,
-                        ),
+                        Some(reason) => {
+                            counts.unfilled += 1;
+                            unfilled.get_or_insert_with(|| reason.clone());
+                            recipients.refuse(
+                                number,
+                                Some(attendee.variables),
+                                "invalid_variables",
+                                reason,
+                            );
+                        }
                     }
                 }
             }

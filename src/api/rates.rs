@@ -10,6 +10,7 @@ use pgrx::{Uuid, name, pg_extern};
 use super::{Answer, required};
 use crate::caller::{self, Caller};
 use crate::error::Result;
+use crate::secrets::{self, Column};
 use crate::settings::{Mode, Settings};
 use crate::store::{admission, config};
 use crate::time::Timestamp;
@@ -101,7 +102,9 @@ fn account_limit(organizer: &Uuid) -> Result<Limit> {
         }
         Some(account) if !account.is_active => Some("the account is not active".to_owned()),
         Some(account) if !account.is_here => Some(crate::worker::admit::COPY.to_owned()),
-        Some(_) => None,
+        Some(account) => secrets::open(organizer, Column::Token, &account.token)
+            .err()
+            .map(|error| error.one_line()),
     };
     Ok(Limit {
         name: "account",

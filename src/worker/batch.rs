@@ -16,7 +16,7 @@ use crate::worker::drain::{Drain, Tally};
 use crate::worker::{rescue, session, signals};
 use crate::{store, tx};
 
-/// Slots further ahead than this are not waited for.
+/// After so long, a pass takes only what may leave at once.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Running calls get this long when the worker is told to stop.
 const GRACE: Duration = Duration::from_millis(500);
@@ -170,17 +170,20 @@ fn pass(share: &Share) -> Result<Tally> {
     let deadline = Instant::now() + PATIENCE + settings.connect_timeout + settings.request_timeout;
     tx::transaction(store::installed)?;
     let run = rescue::begin_run()?;
-    let mut drain = Drain::new(settings, run)?.limited(share.batch_size, PATIENCE);
+    let mut drain = Drain::new(settings, run)?.limited(share.batch_size);
     drain.look_again();
     let mut failures = 0;
+    let started = Instant::now();
     loop {
+        let patience = PATIENCE.saturating_sub(started.elapsed());
+        drain.look_ahead(patience);
         if signals::stop_requested() || Instant::now() >= deadline {
             drain.stop(GRACE)?;
             break;
         }
         match drain.turn() {
             Ok(true) => failures = 0,
-            Ok(false) if drain.is_finished(Timestamp::now(), PATIENCE) => break,
+            Ok(false) if drain.is_finished(Timestamp::now(), patience) => break,
             Ok(false) => {
                 let wait = drain.idle_for(Timestamp::now(), Duration::from_millis(200));
                 signals::wait(wait, Some(drain.event_fd()));

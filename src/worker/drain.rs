@@ -90,6 +90,8 @@ impl Drain {
     /// Prepares to work; an error when the settings cannot be used.
     pub fn new(settings: Settings, run: i32) -> Result<Self> {
         let threads = settings.sender_threads.min(descriptors_for_calls());
+        let note = (settings.mode == Mode::Off)
+            .then(|| "whatsapp_pg.mode is off: nothing is sent".to_owned());
         let client = client(&settings, threads)?;
         let pool = Pool::new(client, threads).map_err(|error| {
             Error::new(Kind::System, "the sender threads cannot be set up")
@@ -109,14 +111,18 @@ impl Drain {
             allowance: None,
             horizon: admit::HORIZON,
             tally: Tally::default(),
-            note: None,
+            note,
         })
     }
 
-    /// Claims at most so many rows in all, with slots up to so far ahead.
-    pub fn limited(mut self, rows: u32, horizon: Duration) -> Self {
-        self.allowance = Some(rows);
+    /// From now on, gives slots up to so far ahead.
+    pub fn look_ahead(&mut self, horizon: Duration) {
         self.horizon = horizon;
+    }
+
+    /// Claims at most so many rows in all.
+    pub fn limited(mut self, rows: u32) -> Self {
+        self.allowance = Some(rows);
         self
     }
 

@@ -265,11 +265,17 @@ fn a_refused_connection_means_not_sent() {
 
 #[test]
 fn a_name_without_address_means_not_sent() {
-    let (attempt, written) = send(&client("https://no-such-host.invalid"));
-    assert!(matches!(
-        not_sent(attempt.outcome),
-        TransportError::Resolve(_)
-    ));
+    let (attempt, written) = send(&hasty("https://no-such-host.invalid"));
+    let error = not_sent(attempt.outcome);
+    // A slow name server may take longer than the call has.
+    let slow = TransportError::Timeout {
+        phase: Phase::Resolve,
+        limit: Duration::from_millis(500),
+    };
+    assert!(
+        matches!(&error, TransportError::Resolve(_)) || error == slow,
+        "{error:?}"
+    );
     assert!(!written);
 }
 
