@@ -76,5 +76,7 @@ pub extern "C-unwind" fn _PG_init() {
     if preloading && !upgrading {
         shared::init();
         worker::launcher::register();
+        // The tables of the phone library are read once here and shared by every process forked from the postmaster.
+        cloud_api::phone::warm_up();
     }
 }

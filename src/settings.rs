@@ -62,7 +62,7 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// DNS, TCP and TLS together.
     pub connect_timeout: Duration,
-    /// From the first byte written to the last byte read.
+    /// A whole call, from looking up the name to the last byte read.
     pub request_timeout: Duration,
     /// How long an unknown outcome waits for a webhook.
     pub unknown_wait: Duration,
@@ -159,7 +159,7 @@ pub fn init() {
         (c"whatsapp_pg.batch_size", c"Messages claimed for one organizer at a time at most.", &BATCH_SIZE, 1, 10_000, plain),
         (c"whatsapp_pg.poll_interval", c"The worker looks at the queue at least this often.", &POLL_INTERVAL, 1, 3_600, GucFlags::UNIT_S),
         (c"whatsapp_pg.connect_timeout", c"Time for DNS, TCP and TLS of one call.", &CONNECT_TIMEOUT, 10, 600_000, GucFlags::UNIT_MS),
-        (c"whatsapp_pg.request_timeout", c"Time from the first byte written to the last byte read of one call.", &REQUEST_TIMEOUT, 10, 600_000, GucFlags::UNIT_MS),
+        (c"whatsapp_pg.request_timeout", c"Time for one whole call, from looking up the name to the last byte read.", &REQUEST_TIMEOUT, 10, 600_000, GucFlags::UNIT_MS),
         (c"whatsapp_pg.unknown_wait", c"How long a message of unknown outcome waits for a status webhook before the organizer's policy applies.", &UNKNOWN_WAIT, 1, 604_800, GucFlags::UNIT_S),
         (c"whatsapp_pg.max_retries", c"Retries of a transient error after the first attempt.", &MAX_RETRIES, 0, 100, plain),
         (c"whatsapp_pg.retry_delay", c"Wait before the first retry of a transient error; it doubles with each further one.", &RETRY_DELAY, 1, 86_400, GucFlags::UNIT_S),

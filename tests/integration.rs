@@ -17,6 +17,7 @@ mod outcomes;
 mod refusals;
 mod secrets;
 mod settings;
+mod tenants;
 mod wire;
 mod worker;
 mod worker_crash;

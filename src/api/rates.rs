@@ -101,7 +101,7 @@ fn account_limit(organizer: &Uuid) -> Result<Limit> {
             Some("WhatsApp is not configured for this organizer: run wa_configure()".to_owned())
         }
         Some(account) if !account.is_active => Some("the account is not active".to_owned()),
-        Some(account) if !account.is_here => Some(crate::worker::admit::COPY.to_owned()),
+        Some(account) if !account.is_here => Some(crate::worker::memory::COPY.to_owned()),
         Some(account) => secrets::open(organizer, Column::Token, &account.token)
             .err()
             .map(|error| error.one_line()),

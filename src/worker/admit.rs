@@ -1,22 +1,19 @@
 //! One organizer's claim under all limits: how many messages may leave, each at which moment, and if none, why and
 //! until when. Runs inside the claim's transaction; what it gives away is committed with the claim.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloud_api::pacing::Pace;
-use cloud_api::template::Template;
 use cloud_api::tier::Tier;
 use pgrx::Uuid;
 
 use crate::error::Result;
-use crate::secrets::{self, Column};
 use crate::settings::Settings;
-use crate::store::config::{self, Account};
+use crate::store::admission;
+use crate::store::config::Account;
 use crate::store::queue::{self, Claimed, Outcome, Watermark};
-use crate::store::{admission, templates};
 use crate::time::Timestamp;
+use crate::worker::memory::{Memory, Organizer, Sending};
 use crate::worker::pool::{Job, Sender};
 use crate::worker::verdict::Blank;
 
@@ -76,15 +73,11 @@ impl Grant {
             failed: 0,
         }
     }
-
-    fn held(request: &Request, note: String) -> Self {
-        Self::nothing(request.now.plus(LOOK_AGAIN), Some(note))
-    }
 }
 
 /// Claims for one organizer what may leave now.
-pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
-    let Some(account) = config::account(&request.organizer)? else {
+pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Result<Grant> {
+    let Some(organizer) = memory.organizer(&request.organizer)? else {
         let failed = queue::fail_unconfigured(&request.organizer, request.now)?;
         return Ok(Grant {
             failed,
@@ -92,42 +85,22 @@ pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
             ..Grant::nothing(request.now, None)
         });
     };
-    if !account.is_active {
-        return Ok(Grant::held(
-            request,
-            format!("organizer {} is not active", account.organizer),
-        ));
-    }
-    if !account.is_here {
-        return Ok(Grant::held(request, COPY.to_owned()));
-    }
-    let tier = match Tier::parse(&account.tier) {
-        Ok(tier) => tier,
-        Err(error) => {
-            return Ok(Grant::held(
-                request,
-                format!("organizer {}: {error}", account.organizer),
+    let Sending { sender, tier, pace } = match &organizer.sending {
+        Ok(sending) => sending.clone(),
+        Err(reason) => {
+            return Ok(Grant::nothing(
+                request.now.plus(LOOK_AGAIN),
+                Some(reason.clone()),
             ));
         }
     };
-    let token = match secrets::open(&account.organizer, Column::Token, &account.token) {
-        Ok(token) => token,
-        Err(error) => {
-            return Ok(Grant::held(
-                request,
-                format!("organizer {}: {}", account.organizer, error.one_line()),
-            ));
-        }
-    };
+    let account = &organizer.account;
     let Some(next_free) = admission::lock_pace(&account.phone_number_id)? else {
         return Ok(Grant::nothing(request.now.plus(BUSY), None));
     };
-    let room = match room_in_tier(&account, tier, request)? {
+    let room = match room_in_tier(account, tier, request)? {
         Ok(room) => room,
         Err(grant) => return Ok(grant),
-    };
-    let pace = Pace {
-        per_second: account.per_second,
     };
     let horizon = i64::try_from(request.horizon.as_micros()).unwrap_or(i64::MAX);
     let wanted = request.wanted.min(settings.batch_size).min(room.messages);
@@ -169,12 +142,7 @@ pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
         let recipients = rows.iter().map(|row| row.recipient.clone()).collect();
         admission::count_recipients(&account.portfolio, recipients, ends)?;
     }
-    let sender = Arc::new(Sender {
-        phone_number_id: account.phone_number_id.clone(),
-        token,
-        least_gap: Duration::from_micros(pace.least_gap_us().unsigned_abs()),
-    });
-    let (jobs, outcomes) = prepare(&account, &sender, &rows, taken.slots(), request)?;
+    let (jobs, outcomes) = prepare(organizer, &sender, &rows, taken.slots(), request)?;
     Ok(Grant {
         is_exhausted: count < slice.count && !room.only_known,
         ready_at: come_back(request, taken.next_free_us),
@@ -185,9 +153,6 @@ pub fn admit(request: &Request, settings: &Settings) -> Result<Grant> {
         failed: 0,
     })
 }
-
-/// What a copy of a database says until somebody adopts it.
-pub const COPY: &str = "this database is a copy: nothing is sent until wa_adopt_copy() says that it is the one that sends";
 
 /// A claim is over when every call of it must have ended, with a minute to record it.
 fn lease_span(settings: &Settings, horizon: Duration) -> Duration {
@@ -260,17 +225,13 @@ fn room_in_tier(account: &Account, tier: Tier, request: &Request) -> Result<Resu
 
 /// Turns claimed rows into jobs, or into outcomes where that is impossible.
 fn prepare(
-    account: &Account,
+    organizer: &mut Organizer,
     sender: &Arc<Sender>,
     rows: &[Claimed],
     slots: impl Iterator<Item = i64>,
     request: &Request,
 ) -> Result<(Vec<Job>, Vec<Outcome>)> {
-    let mut names: Vec<String> = rows.iter().map(|row| row.template.clone()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let stored = templates::named(&account.organizer, names)?;
-    let mut chosen: HashMap<(&str, Option<&str>), Result<Arc<Template>>> = HashMap::new();
+    organizer.learn_templates(rows)?;
     let mut jobs = Vec::with_capacity(rows.len());
     let mut outcomes = Vec::new();
     for (row, slot) in rows.iter().zip(slots) {
@@ -280,24 +241,11 @@ fn prepare(
             now: request.now,
         };
         if row.expires_at.is_some_and(|expires| expires.0 <= slot) {
-            outcomes.push(blank.failed(
-                "expired".to_owned(),
-                "it could not be sent before expires_at".to_owned(),
-            ));
+            let reason = "it could not be sent before expires_at".to_owned();
+            outcomes.push(blank.failed("expired".to_owned(), reason));
             continue;
         }
-        let template = chosen
-            .entry((&row.template, row.language.as_deref()))
-            .or_insert_with(|| {
-                templates::choose(
-                    &stored,
-                    &row.template,
-                    row.language.as_deref(),
-                    account.default_language.as_deref(),
-                )
-                .and_then(templates::Stored::parse)
-            });
-        match template {
+        match organizer.template(row) {
             Ok(template) => jobs.push(Job {
                 id: blank.id,
                 lease: request.lease,
@@ -305,12 +253,12 @@ fn prepare(
                 not_before: request.instant
                     + Duration::from_micros((slot - request.now.0).max(0).unsigned_abs()),
                 sender: Arc::clone(sender),
-                template: Arc::clone(template),
+                template,
                 variables: row.variables.clone(),
                 recipient: row.recipient.clone(),
                 callback_data: row.id.to_string(),
             }),
-            Err(error) => outcomes.push(blank.failed("template".to_owned(), error.one_line())),
+            Err(reason) => outcomes.push(blank.failed("template".to_owned(), reason)),
         }
     }
     Ok((jobs, outcomes))

@@ -18,11 +18,14 @@ use crate::time::Timestamp;
 use crate::tx;
 use crate::worker::admit::{self, Grant, Request};
 use crate::worker::lanes::Lanes;
+use crate::worker::memory::Memory;
 use crate::worker::pool::{Event, Job, Pool};
 use crate::worker::{session, verdict};
 
 /// Organizers served in one transaction at most: it stays short.
 const ORGANIZERS_PER_TURN: usize = 64;
+/// Rows an organizer may claim in his turn, however many are waiting for theirs.
+const TURN: u32 = 32;
 /// Answers wait this long for company before they are recorded.
 const GATHER: Duration = Duration::from_millis(3);
 /// So many answers are company enough.
@@ -72,6 +75,7 @@ pub struct Drain {
     run: i32,
     claims: i64,
     lanes: Lanes,
+    memory: Memory,
     /// Outcomes not recorded yet, and since when.
     outcomes: Vec<Outcome>,
     gathering_since: Option<Instant>,
@@ -103,6 +107,7 @@ impl Drain {
             run,
             claims: 0,
             lanes: Lanes::default(),
+            memory: Memory::default(),
             outcomes: Vec::new(),
             gathering_since: None,
             leased: HashMap::new(),
@@ -149,6 +154,7 @@ impl Drain {
     /// Says that the queue may have changed.
     pub fn look_again(&mut self) {
         self.lanes.mark_stale();
+        self.memory.clear();
     }
 
     /// The settings it works with.
@@ -356,10 +362,9 @@ impl Drain {
             .unwrap_or(u32::MAX)
             .min(self.allowance.unwrap_or(u32::MAX));
         let ready = self.lanes.ready(now, ORGANIZERS_PER_TURN);
-        // Equal shares of what can be in flight; what one does not use the next may have.
-        let share = room
-            .div_ceil(u32::try_from(ready.len()).unwrap_or(u32::MAX).max(1))
-            .max(1);
+        // Equal turns: what one does not use the next may have, and a turn is large enough to be worth its statements.
+        let equal = room.div_ceil(u32::try_from(ready.len()).unwrap_or(u32::MAX).max(1));
+        let share = equal.max(TURN);
         for organizer in ready {
             if room == 0 {
                 break;
@@ -374,7 +379,7 @@ impl Drain {
                 now,
                 instant,
             };
-            let grant = admit::admit(&request, &self.settings)?;
+            let grant = admit::admit(&request, &mut self.memory, &self.settings)?;
             room = room.saturating_sub(u32::try_from(grant.rows.len()).unwrap_or(u32::MAX));
             grants.push((organizer, grant));
         }

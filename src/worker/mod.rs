@@ -10,7 +10,8 @@
 //! - [`drainer`] is the process that serves one database until it must go.
 //! - [`batch`] is one pass on request, and what the backend that asked for it does.
 //! - [`drain`] is the loop body both share: record, claim, hand over.
-//! - [`admit`] is one organizer's claim under all limits; [`lanes`] remembers who has something due.
+//! - [`admit`] is one organizer's claim under all limits; [`lanes`] knows who has something due, [`memory`] what was read
+//!   of them a moment ago; [`rescue`] finds what dead workers left.
 //! - [`verdict`] turns Meta's answer into the row's next state.
 //! - [`pool`] holds the sender threads; nothing in it can reach Postgres.
 //! - [`session`] connects and pins the settings the promises rely on; [`signals`] ends the process in time.
@@ -21,6 +22,7 @@ pub mod drain;
 pub mod drainer;
 pub mod lanes;
 pub mod launcher;
+pub mod memory;
 pub mod pool;
 pub mod rescue;
 pub mod session;

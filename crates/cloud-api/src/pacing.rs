@@ -128,15 +128,15 @@ mod tests {
             slice.slots().collect::<Vec<_>>(),
             [NOW, NOW + 12_563, NOW + 25_126]
         );
-        assert_eq!(slice.next_free_us, NOW + 37_500);
+        assert_eq!(slice.next_free_us, NOW + 37_689);
     }
 
     #[test]
     fn the_horizon_bounds_how_many_are_taken() {
-        // 12,500 µs apart: 0, 12,500, …, 1,000,000.
+        // 12,563 µs apart: 0, 12,563, …, 992,477; the next would be at 1,005,040.
         let slice = pace(80).reserve(0, NOW, SECOND_US, 1000);
-        assert_eq!(slice.count, 81);
-        assert_eq!(slice.slots().last(), Some(NOW + SECOND_US));
+        assert_eq!(slice.count, 80);
+        assert_eq!(slice.slots().last(), Some(NOW + 992_477));
         let next = pace(80).reserve(slice.next_free_us, NOW, SECOND_US, 1000);
         assert_eq!(
             (next.count, next.first_us, next.next_free_us),
@@ -155,6 +155,12 @@ mod tests {
         assert_eq!(pace(3).interval_us(), 335_000);
         assert_eq!(pace(1).interval_us(), SECOND_US + JITTER_US);
         assert_eq!(pace(5_000_000).interval_us(), 1);
+    }
+
+    #[test]
+    fn messages_that_make_up_for_a_delay_still_keep_below_the_rate() {
+        assert_eq!(pace(80).least_gap_us(), 12_532);
+        assert_eq!(pace(0).least_gap_us(), i64::MAX);
     }
 
     #[test]
@@ -235,8 +241,16 @@ mod tests {
             let departures = departures(pace(per_second), events);
             let rate = usize::try_from(per_second).unwrap_or(usize::MAX);
             for (one, later) in departures.iter().zip(departures.iter().skip(rate)) {
-                prop_assert!(later - one >= SECOND_US, "{per_second} + 1 messages in {} µs", later - one);
+                prop_assert!(later - one >= SECOND_US + JITTER_US, "{per_second} + 1 messages in {} µs", later - one);
             }
+        }
+
+        #[test]
+        fn the_least_gap_alone_keeps_below_the_rate_and_lets_delays_be_made_good(per_second in 1..=1000_u32) {
+            let pace = pace(per_second);
+            let rate = i64::from(per_second);
+            prop_assert!(pace.least_gap_us() * rate >= SECOND_US + JITTER_US / 2);
+            prop_assert!(pace.least_gap_us() < pace.interval_us());
         }
 
         #[test]

@@ -20,7 +20,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use support::{Server, TOKEN, accepted, config, read_request, send, send_hastily};
+use support::{Server, TOKEN, accepted, config, not_sent, read_request, send, send_hastily};
 
 /// A certificate authority and a server's certificate signed by it.
 struct Pki {
@@ -77,13 +77,6 @@ fn https(server: &Server, ca_pem: Option<Vec<u8>>) -> ClientConfig {
     ClientConfig {
         ca_pem,
         ..config(&format!("https://localhost:{}", server.address.port()))
-    }
-}
-
-fn not_sent(outcome: Outcome) -> TransportError {
-    match outcome {
-        Outcome::NotSent(error) => error,
-        other => panic!("not \"not sent\" but {other:?}"),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`key`]: the 32 bytes that seal, their text form and their public [`KeyId`].
 //! - [`sealed`]: the [`Keyring`], which seals a [`Secret`] for one [`Context`] and opens it again.
-//! - [`file`]: a keyring from a file outside the database, with the checks such a file deserves.
+//! - [`mod@file`]: a keyring from a file outside the database, with the checks such a file deserves.
 //! - [`secret`]: an opened secret, which no formatting prints and which is wiped when dropped.
 //!
 //! ```

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use cloud_api::client::{Attempt, Call, Client, ClientConfig};
+use cloud_api::outcome::{GraphError, Outcome, TransportError};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -163,4 +164,29 @@ pub fn send_hastily(client: &Client) -> (Attempt, bool) {
         "took {took:?}"
     );
     result
+}
+
+pub fn is_accepted(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Accepted { message_id, .. } if message_id == "wamid.1")
+}
+
+pub fn rejected(outcome: Outcome) -> GraphError {
+    match outcome {
+        Outcome::Rejected(error) => error,
+        other => panic!("not rejected but {other:?}"),
+    }
+}
+
+pub fn unknown(outcome: Outcome) -> TransportError {
+    match outcome {
+        Outcome::Unknown(error) => error,
+        other => panic!("not unknown but {other:?}"),
+    }
+}
+
+pub fn not_sent(outcome: Outcome) -> TransportError {
+    match outcome {
+        Outcome::NotSent(error) => error,
+        other => panic!("not \"not sent\" but {other:?}"),
+    }
 }
