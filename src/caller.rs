@@ -19,11 +19,7 @@ pub fn as_owner<R>(run: impl FnOnce() -> Result<R>) -> Result<R> {
 /// Runs the code with the rights of a role that owns somebody else's tables or views. Their functions run too, so the
 /// code cannot change roles, settings or make temporary objects that outlive it (SECURITY_RESTRICTED_OPERATION).
 pub fn as_restricted<R>(role: pg_sys::Oid, run: impl FnOnce() -> Result<R>) -> Result<R> {
-    as_role(
-        role,
-        pg_sys::SECURITY_RESTRICTED_OPERATION.cast_signed(),
-        run,
-    )
+    as_role(role, pg_sys::SECURITY_RESTRICTED_OPERATION.cast_signed(), run)
 }
 
 fn as_role<R>(role: pg_sys::Oid, context: i32, run: impl FnOnce() -> Result<R>) -> Result<R> {
@@ -38,10 +34,7 @@ struct Switched {
 
 impl Switched {
     fn to(role: pg_sys::Oid, context: i32) -> Self {
-        let mut before = Self {
-            user: pg_sys::InvalidOid,
-            context: 0,
-        };
+        let mut before = Self { user: pg_sys::InvalidOid, context: 0 };
         let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed();
         // SAFETY: both calls only read and write the process's user id; the destructor undoes it, and so does the end
         // of the transaction when an error passes without unwinding.

@@ -44,12 +44,7 @@ pub struct Error {
 impl Error {
     /// An error of this kind; the message is lower-case and without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            detail: None,
-            hint: None,
-        }
+        Self { kind, message: message.into(), detail: None, hint: None }
     }
 
     /// Adds the DETAIL: whole sentences, the facts.
@@ -84,11 +79,7 @@ impl Error {
 
     /// Message, detail and hint, the missing ones empty, for handing an error to another process.
     pub fn parts(&self) -> [&str; 3] {
-        [
-            &self.message,
-            self.detail.as_deref().unwrap_or_default(),
-            self.hint.as_deref().unwrap_or_default(),
-        ]
+        [&self.message, self.detail.as_deref().unwrap_or_default(), self.hint.as_deref().unwrap_or_default()]
     }
 
     fn code(&self) -> PgSqlErrorCode {
@@ -124,10 +115,7 @@ impl From<Error> for ErrorReport {
 
 impl From<pgrx::spi::SpiError> for Error {
     fn from(error: pgrx::spi::SpiError) -> Self {
-        Self::new(
-            Kind::Internal,
-            format!("failed to read a query's result: {error}"),
-        )
+        Self::new(Kind::Internal, format!("failed to read a query's result: {error}"))
     }
 }
 

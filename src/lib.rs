@@ -32,46 +32,21 @@ pub mod worker;
 // The install script: each file may use what those before it made.
 extension_sql_file!("../sql/guard.sql", name = "guard", bootstrap);
 extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["guard"]);
-extension_sql_file!(
-    "../sql/internal.sql",
-    name = "internal",
-    requires = ["tables"]
-);
-extension_sql_file!(
-    "../sql/functions.sql",
-    name = "functions",
-    requires = ["internal"]
-);
+extension_sql_file!("../sql/internal.sql", name = "internal", requires = ["tables"]);
+extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["internal"]);
 extension_sql_file!("../sql/host.sql", name = "host", requires = ["functions"]);
-extension_sql_file!(
-    "../sql/triggers.sql",
-    name = "triggers",
-    requires = ["host"]
-);
+extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["host"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers"]);
-extension_sql_file!(
-    "../sql/security.sql",
-    name = "security",
-    requires = ["views"]
-);
-extension_sql_file!(
-    "../sql/finish.sql",
-    name = "finish",
-    requires = ["security"],
-    finalize
-);
+extension_sql_file!("../sql/security.sql", name = "security", requires = ["views"]);
+extension_sql_file!("../sql/finish.sql", name = "finish", requires = ["security"], finalize);
 
 /// Called by Postgres when the library is loaded.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::init();
     // SAFETY: plain reads of process-wide variables.
-    let (preloading, upgrading) = unsafe {
-        (
-            pg_sys::process_shared_preload_libraries_in_progress,
-            pg_sys::IsBinaryUpgrade,
-        )
-    };
+    let (preloading, upgrading) =
+        unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     // pg_upgrade starts background workers and then finds its databases in use: register nothing for it.
     if preloading && !upgrading {
         shared::init();

@@ -9,8 +9,5 @@ pub use pgrx::pg_sys::pqsignal_be as pqsignal;
 
 /// Settings that hold in every worker beside those that all versions have. `transaction_timeout` came with 17 and,
 /// unlike `statement_timeout`, ends background workers too.
-pub const PINNED: &[(&str, &str)] = if cfg!(any(feature = "pg15", feature = "pg16")) {
-    &[]
-} else {
-    &[("transaction_timeout", "0")]
-};
+pub const PINNED: &[(&str, &str)] =
+    if cfg!(any(feature = "pg15", feature = "pg16")) { &[] } else { &[("transaction_timeout", "0")] };

@@ -29,10 +29,7 @@ impl Column {
     }
 
     fn context(self, organizer: &Uuid) -> Context<'static> {
-        Context {
-            organizer: *organizer.as_bytes(),
-            column: self.name(),
-        }
+        Context { organizer: *organizer.as_bytes(), column: self.name() }
     }
 }
 
@@ -42,8 +39,7 @@ pub fn keyring() -> Result<Keyring> {
         .iter()
         .map(|text| {
             Key::parse(text).map_err(|error| {
-                Error::new(Kind::System, "a key in whatsapp_keys is damaged")
-                    .detail(error.to_string())
+                Error::new(Kind::System, "a key in whatsapp_keys is damaged").detail(error.to_string())
             })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -107,54 +103,33 @@ pub fn check_may_refer(value: &str) -> Result<()> {
     if may {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Privilege,
-        "permission denied to refer to a file or to the vault",
-    )
-    .detail("file: and vault: references are read with the extension's rights.")
-    .hint("A superuser or a member of pg_read_server_files may set them."))
+    Err(Error::new(Kind::Privilege, "permission denied to refer to a file or to the vault")
+        .detail("file: and vault: references are read with the extension's rights.")
+        .hint("A superuser or a member of pg_read_server_files may set them."))
 }
 
 fn from_vault(name: &str) -> Result<Secret> {
-    const OWNER: &str = "SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = to_regclass('vault.decrypted_secrets')";
-    const SECRET: &str =
-        "SELECT s.decrypted_secret FROM vault.decrypted_secrets AS s WHERE s.name = $1 LIMIT 1";
+    const OWNER: &str =
+        "SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = to_regclass('vault.decrypted_secrets')";
+    const SECRET: &str = "SELECT s.decrypted_secret FROM vault.decrypted_secrets AS s WHERE s.name = $1 LIMIT 1";
     let missing = |detail: &str| {
-        Error::new(
-            Kind::NotReady,
-            format!("the vault has no secret \"{name}\""),
-        )
-        .detail(detail.to_owned())
+        Error::new(Kind::NotReady, format!("the vault has no secret \"{name}\"")).detail(detail.to_owned())
     };
     let owner: Option<pg_sys::Oid> = store::read(OWNER, &[], |row| row.get(1))?.pop();
     let Some(owner) = owner else {
-        return Err(missing(
-            "There is no view vault.decrypted_secrets: Supabase Vault is not installed.",
-        ));
+        return Err(missing("There is no view vault.decrypted_secrets: Supabase Vault is not installed."));
     };
-    let found = caller::as_restricted(owner, || {
-        store::read(SECRET, &[name.into()], |row| row.get::<String>(1))
-    })?
-    .pop();
-    found
-        .map(Secret::new)
-        .ok_or_else(|| missing("The view vault.decrypted_secrets has no row of this name."))
+    let found = caller::as_restricted(owner, || store::read(SECRET, &[name.into()], |row| row.get::<String>(1)))?.pop();
+    found.map(Secret::new).ok_or_else(|| missing("The view vault.decrypted_secrets has no row of this name."))
 }
 
 fn from_file(path: &str) -> Result<Secret> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Error::new(
-            Kind::System,
-            format!("secret file \"{path}\" cannot be read"),
-        )
-        .detail(error.to_string())
+        Error::new(Kind::System, format!("secret file \"{path}\" cannot be read")).detail(error.to_string())
     })?;
     let text = text.trim();
     if text.is_empty() {
-        return Err(Error::new(
-            Kind::System,
-            format!("secret file \"{path}\" is empty"),
-        ));
+        return Err(Error::new(Kind::System, format!("secret file \"{path}\" is empty")));
     }
     Ok(Secret::new(text.to_owned()))
 }

@@ -22,11 +22,9 @@ pub enum Mode {
 static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::Live);
 static ONLY_TO: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
-static GRAPH_URL: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"https://graph.facebook.com"));
+static GRAPH_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"https://graph.facebook.com"));
 /// v25.0 is served until 29 July 2028 (Meta: Graph API changelog).
-static GRAPH_VERSION: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"v25.0"));
+static GRAPH_VERSION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"v25.0"));
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// 64 calls in flight carry 320 messages/s at 200 ms a call: four numbers at Meta's default 80/s.
@@ -101,16 +99,11 @@ pub fn key_file() -> Option<String> {
 
 /// Whether the worker serves the database of this name.
 pub fn serves_database(name: &str) -> bool {
-    list(&DATABASES)
-        .iter()
-        .any(|entry| entry == "*" || entry == name)
+    list(&DATABASES).iter().any(|entry| entry == "*" || entry == name)
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {
-    setting
-        .get()
-        .map(|value| value.to_string_lossy().trim().to_owned())
-        .unwrap_or_default()
+    setting.get().map(|value| value.to_string_lossy().trim().to_owned()).unwrap_or_default()
 }
 
 fn optional(setting: &GucSetting<Option<CString>>) -> Option<String> {
@@ -140,11 +133,26 @@ pub fn init() {
         plain,
     );
     strings(&[
-        (c"whatsapp_pg.only_to", c"Numbers (E.164, comma-separated) that may be written to; everything else stays queued. Empty: everybody.", &ONLY_TO, plain),
+        (
+            c"whatsapp_pg.only_to",
+            c"Numbers (E.164, comma-separated) that may be written to; everything else stays queued. Empty: everybody.",
+            &ONLY_TO,
+            plain,
+        ),
         (c"whatsapp_pg.graph_url", c"Base URL of the Graph API.", &GRAPH_URL, plain),
         (c"whatsapp_pg.graph_version", c"Version of the Graph API, as it stands in the URL.", &GRAPH_VERSION, plain),
-        (c"whatsapp_pg.ca_file", c"PEM file of the certificate authority to trust; empty: the built-in ones.", &CA_FILE, hidden),
-        (c"whatsapp_pg.key_file", c"File with the keys that encrypt tokens; empty: the keys lie in the table whatsapp_keys.", &KEY_FILE, hidden),
+        (
+            c"whatsapp_pg.ca_file",
+            c"PEM file of the certificate authority to trust; empty: the built-in ones.",
+            &CA_FILE,
+            hidden,
+        ),
+        (
+            c"whatsapp_pg.key_file",
+            c"File with the keys that encrypt tokens; empty: the keys lie in the table whatsapp_keys.",
+            &KEY_FILE,
+            hidden,
+        ),
     ]);
     GucRegistry::define_string_guc(
         c"whatsapp_pg.databases",
@@ -155,25 +163,76 @@ pub fn init() {
         plain,
     );
     integers(&[
-        (c"whatsapp_pg.sender_threads", c"Calls to the Graph API in flight at most, per database.", &SENDER_THREADS, 1, 4096, plain),
-        (c"whatsapp_pg.batch_size", c"Messages claimed for one organizer at a time at most.", &BATCH_SIZE, 1, 10_000, plain),
-        (c"whatsapp_pg.poll_interval", c"The worker looks at the queue at least this often.", &POLL_INTERVAL, 1, 3_600, GucFlags::UNIT_S),
-        (c"whatsapp_pg.connect_timeout", c"Time for DNS, TCP and TLS of one call.", &CONNECT_TIMEOUT, 10, 600_000, GucFlags::UNIT_MS),
-        (c"whatsapp_pg.request_timeout", c"Time for one whole call, from looking up the name to the last byte read.", &REQUEST_TIMEOUT, 10, 600_000, GucFlags::UNIT_MS),
-        (c"whatsapp_pg.unknown_wait", c"How long a message of unknown outcome waits for a status webhook before the organizer's policy applies.", &UNKNOWN_WAIT, 1, 604_800, GucFlags::UNIT_S),
-        (c"whatsapp_pg.max_retries", c"Retries of a transient error after the first attempt.", &MAX_RETRIES, 0, 100, plain),
-        (c"whatsapp_pg.retry_delay", c"Wait before the first retry of a transient error; it doubles with each further one.", &RETRY_DELAY, 1, 86_400, GucFlags::UNIT_S),
+        (
+            c"whatsapp_pg.sender_threads",
+            c"Calls to the Graph API in flight at most, per database.",
+            &SENDER_THREADS,
+            1,
+            4096,
+            plain,
+        ),
+        (
+            c"whatsapp_pg.batch_size",
+            c"Messages claimed for one organizer at a time at most.",
+            &BATCH_SIZE,
+            1,
+            10_000,
+            plain,
+        ),
+        (
+            c"whatsapp_pg.poll_interval",
+            c"The worker looks at the queue at least this often.",
+            &POLL_INTERVAL,
+            1,
+            3_600,
+            GucFlags::UNIT_S,
+        ),
+        (
+            c"whatsapp_pg.connect_timeout",
+            c"Time for DNS, TCP and TLS of one call.",
+            &CONNECT_TIMEOUT,
+            10,
+            600_000,
+            GucFlags::UNIT_MS,
+        ),
+        (
+            c"whatsapp_pg.request_timeout",
+            c"Time for one whole call, from looking up the name to the last byte read.",
+            &REQUEST_TIMEOUT,
+            10,
+            600_000,
+            GucFlags::UNIT_MS,
+        ),
+        (
+            c"whatsapp_pg.unknown_wait",
+            c"How long a message of unknown outcome waits for a status webhook before the organizer's policy applies.",
+            &UNKNOWN_WAIT,
+            1,
+            604_800,
+            GucFlags::UNIT_S,
+        ),
+        (
+            c"whatsapp_pg.max_retries",
+            c"Retries of a transient error after the first attempt.",
+            &MAX_RETRIES,
+            0,
+            100,
+            plain,
+        ),
+        (
+            c"whatsapp_pg.retry_delay",
+            c"Wait before the first retry of a transient error; it doubles with each further one.",
+            &RETRY_DELAY,
+            1,
+            86_400,
+            GucFlags::UNIT_S,
+        ),
     ]);
     // SAFETY: called once from _PG_init on the main thread with a static C string.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"whatsapp_pg".as_ptr()) };
 }
 
-type StringSetting = (
-    &'static CStr,
-    &'static CStr,
-    &'static GucSetting<Option<CString>>,
-    GucFlags,
-);
+type StringSetting = (&'static CStr, &'static CStr, &'static GucSetting<Option<CString>>, GucFlags);
 
 fn strings(settings: &[StringSetting]) {
     for &(name, description, setting, flags) in settings {
@@ -181,26 +240,10 @@ fn strings(settings: &[StringSetting]) {
     }
 }
 
-type IntegerSetting = (
-    &'static CStr,
-    &'static CStr,
-    &'static GucSetting<i32>,
-    i32,
-    i32,
-    GucFlags,
-);
+type IntegerSetting = (&'static CStr, &'static CStr, &'static GucSetting<i32>, i32, i32, GucFlags);
 
 fn integers(settings: &[IntegerSetting]) {
     for &(name, description, setting, min, max, flags) in settings {
-        GucRegistry::define_int_guc(
-            name,
-            description,
-            c"",
-            setting,
-            min,
-            max,
-            GucContext::Suset,
-            flags,
-        );
+        GucRegistry::define_int_guc(name, description, c"", setting, min, max, GucContext::Suset, flags);
     }
 }

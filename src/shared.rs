@@ -60,20 +60,13 @@ pub struct Entry {
 impl Entry {
     /// Why it does not send, or what else an operator should know.
     pub fn note(&self) -> &str {
-        let bytes = self
-            .note
-            .bytes
-            .get(..usize::from(self.note.length))
-            .unwrap_or_default();
+        let bytes = self.note.bytes.get(..usize::from(self.note.length)).unwrap_or_default();
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
     /// Replaces the note; what does not fit is cut at a character.
     pub fn set_note(&mut self, text: &str) {
-        let end = (0..=text.len().min(NOTE_BYTES))
-            .rev()
-            .find(|&end| text.is_char_boundary(end))
-            .unwrap_or(0);
+        let end = (0..=text.len().min(NOTE_BYTES)).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         let mut note = Note::default();
         if let (Some(to), Some(from)) = (note.bytes.get_mut(..end), text.as_bytes().get(..end)) {
             to.copy_from_slice(from);
@@ -91,10 +84,7 @@ struct Note {
 
 impl Default for Note {
     fn default() -> Self {
-        Self {
-            length: 0,
-            bytes: [0; NOTE_BYTES],
-        }
+        Self { length: 0, bytes: [0; NOTE_BYTES] }
     }
 }
 
@@ -106,10 +96,7 @@ struct Directory {
 
 impl Default for Directory {
     fn default() -> Self {
-        Self {
-            launcher: 0,
-            entries: [Entry::default(); MAX_DATABASES],
-        }
+        Self { launcher: 0, entries: [Entry::default(); MAX_DATABASES] }
     }
 }
 
@@ -163,9 +150,7 @@ pub fn wake_drainer(database: u32) {
 
 /// The entry of a database.
 pub fn entry(database: u32) -> Option<Entry> {
-    entries()
-        .into_iter()
-        .find(|entry| entry.database == database)
+    entries().into_iter().find(|entry| entry.database == database)
 }
 
 /// All entries in use.
@@ -173,13 +158,7 @@ pub fn entries() -> Vec<Entry> {
     if !is_preloaded() {
         return Vec::new();
     }
-    DIRECTORY
-        .share()
-        .entries
-        .iter()
-        .filter(|entry| entry.database != 0)
-        .copied()
-        .collect()
+    DIRECTORY.share().entries.iter().filter(|entry| entry.database != 0).copied().collect()
 }
 
 /// Changes the entry of a database, making one when there is none; false when the directory is full.
@@ -212,12 +191,7 @@ fn find_or_add(directory: &mut Directory, database: u32) -> Option<&mut Entry> {
         .entries
         .iter()
         .position(|entry| entry.database == database)
-        .or_else(|| {
-            directory
-                .entries
-                .iter()
-                .position(|entry| entry.database == 0)
-        })?;
+        .or_else(|| directory.entries.iter().position(|entry| entry.database == 0))?;
     let entry = directory.entries.get_mut(index)?;
     entry.database = database;
     Some(entry)

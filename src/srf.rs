@@ -18,9 +18,7 @@ impl Sink {
         unsafe {
             pg_sys::InitMaterializedSRF(fcinfo, 0);
             let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-            Self {
-                store: (*result).setResult,
-            }
+            Self { store: (*result).setResult }
         }
     }
 

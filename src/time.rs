@@ -18,10 +18,7 @@ impl Timestamp {
 
     /// This moment and so much later.
     pub fn plus(self, span: std::time::Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -36,11 +33,7 @@ impl IntoDatum for Timestamp {
 }
 
 impl FromDatum for Timestamp {
-    unsafe fn from_polymorphic_datum(
-        datum: pg_sys::Datum,
-        is_null: bool,
-        _: pg_sys::Oid,
-    ) -> Option<Self> {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
         (!is_null).then(|| Self(datum.value().cast_signed() as i64))
     }
 }

@@ -27,9 +27,7 @@ pub fn drainer_at_commit() {
 /// Tells the launcher, when the current transaction commits, that this database has the extension.
 pub fn launcher_at_commit() {
     let database = own_database();
-    register_xact_callback(PgXactCallbackEvent::Commit, move || {
-        shared::announce(database)
-    });
+    register_xact_callback(PgXactCallbackEvent::Commit, move || shared::announce(database));
 }
 
 /// The database of this process.

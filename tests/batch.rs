@@ -9,9 +9,7 @@ use harness::{Cluster, Organizer, Session};
 
 /// A server that did not preload the library.
 fn without_worker(simulator: &Simulator) -> Cluster {
-    Cluster::builder()
-        .setting("whatsapp_pg.graph_url", &format!("'{}'", simulator.url()))
-        .start()
+    Cluster::builder().setting("whatsapp_pg.graph_url", &format!("'{}'", simulator.url())).start()
 }
 
 /// processed, sent, failed, rescheduled, unknown
@@ -34,49 +32,25 @@ fn it_sends_without_a_preloaded_library_and_counts_what_it_did() {
     let organizer = Organizer::create(&mut session);
     organizer.enqueue(&mut session, &numbers(10));
     let rule = |to: &str, code| FaultRule {
-        matching: Match {
-            to: Some(to.to_owned()),
-            ..Match::default()
-        },
-        action: Action::Error {
-            code,
-            subcode: None,
-            details: None,
-        },
+        matching: Match { to: Some(to.to_owned()), ..Match::default() },
+        action: Action::Error { code, subcode: None, details: None },
         accept: None,
     };
     let lost = FaultRule {
-        matching: Match {
-            to: Some("+573001000003".into()),
-            ..Match::default()
-        },
+        matching: Match { to: Some("+573001000003".into()), ..Match::default() },
         action: Action::ResetAfterAccept,
         accept: None,
     };
     simulator
-        .set_faults(vec![
-            rule("+573001000001", 131_026),
-            rule("+573001000002", 131_000),
-            lost,
-        ])
+        .set_faults(vec![rule("+573001000001", 131_026), rule("+573001000002", 131_000), lost])
         .expect("a script that makes sense");
 
     assert_eq!(process(&mut session, ""), [10, 7, 1, 1, 1]);
 
-    for (status, count) in [
-        ("sent", 7),
-        ("failed", 1),
-        ("queued", 1),
-        ("unknown", 1),
-        ("sending", 0),
-    ] {
+    for (status, count) in [("sent", 7), ("failed", 1), ("queued", 1), ("unknown", 1), ("sending", 0)] {
         assert_eq!(organizer.count(&mut session, status), count, "{status}");
     }
-    assert_eq!(
-        process(&mut session, ""),
-        [0, 0, 0, 0, 0],
-        "the retry is not due yet"
-    );
+    assert_eq!(process(&mut session, ""), [0, 0, 0, 0, 0], "the retry is not due yet");
 }
 
 #[test]
@@ -118,11 +92,7 @@ fn rows_of_the_callers_own_open_transaction_are_not_sent_and_a_rollback_sends_no
     assert_eq!(process(&mut session, "")[1], 5);
     session.run("ROLLBACK");
 
-    assert_eq!(
-        organizer.count(&mut session, "sent"),
-        5,
-        "what was sent stays recorded"
-    );
+    assert_eq!(organizer.count(&mut session, "sent"), 5, "what was sent stays recorded");
     assert_eq!(process(&mut session, "")[0], 0);
     assert_eq!(simulator.stats().accepted, 5);
 }
@@ -130,10 +100,7 @@ fn rows_of_the_callers_own_open_transaction_are_not_sent_and_a_rollback_sends_no
 #[test]
 fn callers_at_once_and_the_worker_send_no_row_twice() {
     let simulator = simulator();
-    simulator.set_latency(Latency {
-        ms: 1,
-        jitter_ms: 5,
-    });
+    simulator.set_latency(Latency { ms: 1, jitter_ms: 5 });
     let cluster = serving(&simulator).start();
     let database = cluster.database();
     let mut session = database.connect();
@@ -154,24 +121,11 @@ fn callers_at_once_and_the_worker_send_no_row_twice() {
             });
         }
     });
-    session.wait_for(
-        "everything to be sent",
-        "SELECT count(*) = 4000 FROM whatsapp_queue WHERE status = 'sent'",
-        &[],
-    );
+    session.wait_for("everything to be sent", "SELECT count(*) = 4000 FROM whatsapp_queue WHERE status = 'sent'", &[]);
 
     let stats = simulator.stats();
-    assert_eq!(
-        (stats.accepted, stats.accepted_distinct, stats.duplicates),
-        (4_000, 4_000, 0)
-    );
-    assert!(
-        stats
-            .numbers
-            .values()
-            .all(|number| number.worst_second <= 1_000),
-        "{stats:#?}"
-    );
+    assert_eq!((stats.accepted, stats.accepted_distinct, stats.duplicates), (4_000, 4_000, 0));
+    assert!(stats.numbers.values().all(|number| number.worst_second <= 1_000), "{stats:#?}");
 }
 
 #[test]
@@ -180,10 +134,7 @@ fn the_rate_of_a_number_holds_for_all_callers_together() {
     let cluster = serving(&simulator).start();
     let database = cluster.database();
     let mut session = database.connect();
-    let organizer = Organizer::with_account(
-        &mut session,
-        "messages_per_second => 20, rate_limit_tier => 'unlimited'",
-    );
+    let organizer = Organizer::with_account(&mut session, "messages_per_second => 20, rate_limit_tier => 'unlimited'");
     organizer.enqueue(&mut session, &numbers(100));
 
     std::thread::scope(|scope| {
@@ -199,10 +150,7 @@ fn the_rate_of_a_number_holds_for_all_callers_together() {
     organizer.wait_for_count(&mut session, "sent", 100);
 
     let stats = simulator.stats();
-    assert!(
-        stats.numbers[&organizer.phone_number_id].worst_second <= 20,
-        "{stats:#?}"
-    );
+    assert!(stats.numbers[&organizer.phone_number_id].worst_second <= 20, "{stats:#?}");
     assert_eq!(stats.duplicates, 0);
 }
 
@@ -212,29 +160,16 @@ fn it_does_not_wait_long_for_slots() {
     let cluster = without_worker(&simulator);
     let database = cluster.database();
     let mut session = database.connect();
-    let organizer = Organizer::with_account(
-        &mut session,
-        "messages_per_second => 1, rate_limit_tier => 'unlimited'",
-    );
+    let organizer = Organizer::with_account(&mut session, "messages_per_second => 1, rate_limit_tier => 'unlimited'");
     organizer.enqueue(&mut session, &numbers(60));
 
     let began = std::time::Instant::now();
     let [processed, sent, ..] = process(&mut session, "");
 
-    assert!(
-        began.elapsed() < Duration::from_secs(15),
-        "took {:?}",
-        began.elapsed()
-    );
-    assert!(
-        (1..20).contains(&sent) && processed < 20,
-        "{processed} {sent}"
-    );
+    assert!(began.elapsed() < Duration::from_secs(15), "took {:?}", began.elapsed());
+    assert!((1..20).contains(&sent) && processed < 20, "{processed} {sent}");
     assert_eq!(organizer.count(&mut session, "sending"), 0);
-    assert_eq!(
-        organizer.count(&mut session, "queued"),
-        60 - i64::from(sent)
-    );
+    assert_eq!(organizer.count(&mut session, "queued"), 60 - i64::from(sent));
 }
 
 #[test]
@@ -256,10 +191,7 @@ fn without_a_free_worker_slot_it_says_so_and_how_to_get_one() {
         wait_for_in_flight(&simulator, 1);
         let refusal = session.refusal("SELECT wa_process_batch()", &[]);
         assert_eq!(refusal.sqlstate, "53400", "{refusal:#?}");
-        assert!(
-            refusal.hint.contains("max_worker_processes"),
-            "{refusal:#?}"
-        );
+        assert!(refusal.hint.contains("max_worker_processes"), "{refusal:#?}");
     });
 }
 
@@ -281,9 +213,7 @@ fn a_row_the_caller_has_locked_is_left_out_and_nobody_waits_for_ever() {
     let organizer = Organizer::create(&mut session);
     organizer.enqueue(&mut session, &numbers(3));
 
-    session.run(
-        "BEGIN; SELECT FROM whatsapp_queue WHERE recipient_phone = '+573001000000' FOR UPDATE",
-    );
+    session.run("BEGIN; SELECT FROM whatsapp_queue WHERE recipient_phone = '+573001000000' FOR UPDATE");
     assert_eq!(process(&mut session, "")[1], 2);
     session.run("COMMIT");
 
@@ -304,11 +234,7 @@ fn a_cancelled_call_ends_and_its_rows_are_accounted_for() {
     let began = std::time::Instant::now();
     let refusal = session.refusal("SELECT wa_process_batch()", &[]);
     assert_eq!(refusal.sqlstate, "57014", "{refusal:#?}");
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "took {:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(2), "took {:?}", began.elapsed());
     session.run("RESET statement_timeout");
 
     session.wait_for(
@@ -318,10 +244,7 @@ fn a_cancelled_call_ends_and_its_rows_are_accounted_for() {
     );
     simulator.set_latency(Latency::fixed(0));
     process(&mut session, "");
-    assert_eq!(
-        organizer.count(&mut session, "sent") + organizer.count(&mut session, "unknown"),
-        4
-    );
+    assert_eq!(organizer.count(&mut session, "sent") + organizer.count(&mut session, "unknown"), 4);
     assert_eq!(simulator.stats().duplicates, 0);
 }
 
@@ -346,10 +269,7 @@ fn the_callers_settings_decide_and_a_dead_helper_is_an_error() {
 fn pg_cron_runs_it_every_minute() {
     if !programs().has_extension("pg_cron") {
         // Other builds of PostgreSQL come without it.
-        assert!(
-            !programs().is_debians(),
-            "pg_cron is missing: run `make integration`"
-        );
+        assert!(!programs().is_debians(), "pg_cron is missing: run `make integration`");
         return;
     }
     let simulator = simulator();
@@ -372,10 +292,6 @@ fn pg_cron_runs_it_every_minute() {
         "SELECT count(*) = 5 FROM whatsapp_queue WHERE status = 'sent'",
         &[],
     );
-    session.wait_for(
-        "the run to be recorded",
-        "SELECT bool_or(status = 'succeeded') FROM cron.job_run_details",
-        &[],
-    );
+    session.wait_for("the run to be recorded", "SELECT bool_or(status = 'succeeded') FROM cron.job_run_details", &[]);
     assert_eq!(simulator.stats().duplicates, 0);
 }

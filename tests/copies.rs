@@ -45,21 +45,12 @@ fn assert_holds(copy: &mut Session, organizer: &Organizer, log: impl Fn() -> Str
     let row = copy.query_one("SELECT processed FROM wa_process_batch()", &[]);
     match row {
         Ok(row) => assert_eq!(row.get::<_, i32>(0), 0),
-        Err(error) => assert!(
-            error.to_string().contains("copy") || format!("{error:?}").contains("wa_adopt_copy")
-        ),
+        Err(error) => assert!(error.to_string().contains("copy") || format!("{error:?}").contains("wa_adopt_copy")),
     }
     assert!(!copy.value::<bool>("SELECT wa_rate_ok($1)", &[&organizer.id]));
-    assert!(copy.value::<bool>(
-        "SELECT bool_or(reason ~ 'wa_adopt_copy') FROM wa_rate_status($1)",
-        &[&organizer.id]
-    ));
+    assert!(copy.value::<bool>("SELECT bool_or(reason ~ 'wa_adopt_copy') FROM wa_rate_status($1)", &[&organizer.id]));
     assert_eq!(organizer.count(copy, "queued"), 3);
-    assert!(
-        log().matches("wa_adopt_copy").count() <= before + 1,
-        "it says so once:\n{}",
-        log()
-    );
+    assert!(log().matches("wa_adopt_copy").count() <= before + 1, "it says so once:\n{}", log());
 }
 
 #[test]
@@ -69,18 +60,12 @@ fn a_clone_made_from_a_template_holds_until_it_is_adopted() {
     let (database, organizer) = original(&cluster);
     let content: Vec<String> = database.connect().values(CONTENT, &[]);
 
-    cluster.connect("postgres").run(&format!(
-        "CREATE DATABASE clone TEMPLATE {}",
-        database.name()
-    ));
+    cluster.connect("postgres").run(&format!("CREATE DATABASE clone TEMPLATE {}", database.name()));
     let mut clone = cluster.connect("clone");
     assert_eq!(clone.values::<String>(CONTENT, &[]), content);
     assert_holds(&mut clone, &organizer, || cluster.log());
     assert_eq!(simulator.stats().accepted, 2);
-    assert!(
-        cluster.log().contains("wa_adopt_copy"),
-        "the log says what to do"
-    );
+    assert!(cluster.log().contains("wa_adopt_copy"), "the log says what to do");
 
     clone.run("SELECT wa_adopt_copy()");
     organizer.wait_for_count(&mut clone, "sent", 5);
@@ -119,10 +104,7 @@ fn a_dump_restored_beside_the_original_keeps_everything_and_holds() {
     // The sequence went along: new rows do not collide with old ones.
     organizer.enqueue(&mut session, &["+447400123459".into()]);
     organizer.wait_for_count(&mut session, "sent", 6);
-    let distinct: bool = session.value(
-        "SELECT count(DISTINCT seq) = count(*) FROM whatsapp_queue",
-        &[],
-    );
+    let distinct: bool = session.value("SELECT count(DISTINCT seq) = count(*) FROM whatsapp_queue", &[]);
     assert!(distinct);
 }
 
@@ -144,10 +126,7 @@ fn a_dump_restored_on_another_server_holds_and_goes_on_after_a_new_configure() {
     assert_eq!(simulator.stats().accepted, 2);
 
     session.run("SELECT wa_adopt_copy()");
-    session.execute_with(
-        "UPDATE whatsapp_config SET access_token_encrypted = $1",
-        &[&TOKEN],
-    );
+    session.execute_with("UPDATE whatsapp_config SET access_token_encrypted = $1", &[&TOKEN]);
     organizer.wait_for_count(&mut session, "sent", 5);
     assert_eq!(simulator.stats().accepted, 5);
 }
@@ -168,13 +147,7 @@ fn a_restore_does_not_lose_rows_that_todays_checks_would_refuse() {
              VALUES (gen_random_uuid(), 'send_reminder', 'pending', now(), 'gone');
          UPDATE ai_tasks SET status = 'completed'",
     );
-    let tables = [
-        "whatsapp_config",
-        "whatsapp_templates",
-        "whatsapp_queue",
-        "whatsapp_delivery_logs",
-        "ai_tasks",
-    ];
+    let tables = ["whatsapp_config", "whatsapp_templates", "whatsapp_queue", "whatsapp_delivery_logs", "ai_tasks"];
     let dump = cluster.dump(database.name(), &[]);
 
     let copy = cluster.bare_database();
@@ -206,11 +179,7 @@ fn a_parallel_and_a_data_only_restore_work_as_documented() {
     assert_eq!(parallel.connect().values::<String>(CONTENT, &[]), content);
 
     let data_only = cluster.database();
-    cluster.restore(
-        &dump,
-        data_only.name(),
-        &["--data-only", "--disable-triggers"],
-    );
+    cluster.restore(&dump, data_only.name(), &["--data-only", "--disable-triggers"]);
     assert_eq!(data_only.connect().values::<String>(CONTENT, &[]), content);
 }
 

@@ -9,9 +9,7 @@ use harness::{Cluster, Database, Organizer, Session, wait_until};
 /// A server with slow calls, so that the backlog below lasts far longer than any test.
 fn slow_cluster(simulator: &Simulator) -> Cluster {
     simulator.set_latency(Latency::fixed(100));
-    serving(simulator)
-        .setting("whatsapp_pg.sender_threads", "16")
-        .start()
+    serving(simulator).setting("whatsapp_pg.sender_threads", "16").start()
 }
 
 /// A database with a backlog, at full drain.
@@ -59,9 +57,7 @@ fn drop_database_succeeds() {
     let cluster = slow_cluster(&simulator);
     let database = draining(&cluster, &simulator);
 
-    cluster
-        .connect("postgres")
-        .run(&format!("DROP DATABASE {}", database.name()));
+    cluster.connect("postgres").run(&format!("DROP DATABASE {}", database.name()));
 }
 
 #[test]
@@ -70,16 +66,11 @@ fn rename_database_succeeds_and_the_backlog_goes_on_under_the_new_name() {
     let cluster = slow_cluster(&simulator);
     let database = draining(&cluster, &simulator);
 
-    cluster.connect("postgres").run(&format!(
-        "ALTER DATABASE {} RENAME TO renamed",
-        database.name()
-    ));
+    cluster.connect("postgres").run(&format!("ALTER DATABASE {} RENAME TO renamed", database.name()));
 
     wait_for_accepted(&simulator, simulator.stats().accepted + 50);
     assert_eq!(simulator.stats().duplicates, 0);
-    cluster
-        .connect("postgres")
-        .run("DROP DATABASE renamed WITH (FORCE)");
+    cluster.connect("postgres").run("DROP DATABASE renamed WITH (FORCE)");
 }
 
 #[test]
@@ -88,16 +79,11 @@ fn create_database_with_it_as_template_succeeds_and_the_original_goes_on() {
     let cluster = slow_cluster(&simulator);
     let database = draining(&cluster, &simulator);
 
-    cluster.connect("postgres").run(&format!(
-        "CREATE DATABASE clone TEMPLATE {}",
-        database.name()
-    ));
+    cluster.connect("postgres").run(&format!("CREATE DATABASE clone TEMPLATE {}", database.name()));
 
     wait_for_accepted(&simulator, simulator.stats().accepted + 50);
     assert_eq!(simulator.stats().duplicates, 0, "the clone sent too");
-    cluster
-        .connect("postgres")
-        .run("DROP DATABASE clone WITH (FORCE)");
+    cluster.connect("postgres").run("DROP DATABASE clone WITH (FORCE)");
 }
 
 #[test]
@@ -117,10 +103,7 @@ fn ddl_on_our_tables_gets_its_lock() {
         session.run(
             statement
                 .strip_prefix("LOCK")
-                .map_or_else(
-                    || statement.to_owned(),
-                    |_| format!("BEGIN; {statement}; COMMIT"),
-                )
+                .map_or_else(|| statement.to_owned(), |_| format!("BEGIN; {statement}; COMMIT"))
                 .as_str(),
         );
     }
@@ -132,9 +115,7 @@ fn ddl_on_our_tables_gets_its_lock() {
 #[test]
 fn a_lock_held_on_the_queue_delays_the_worker_and_does_not_kill_it() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.poll_interval", "'1s'")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.poll_interval", "'1s'").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -144,9 +125,7 @@ fn a_lock_held_on_the_queue_delays_the_worker_and_does_not_kill_it() {
     organizer.enqueue(&mut session, &numbers(1));
     organizer.wait_for_count(&mut session, "sent", 1);
     organizer.enqueue(&mut session, &["+447400123456".into()]);
-    dba.run(
-        "BEGIN; LOCK TABLE whatsapp_queue IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT",
-    );
+    dba.run("BEGIN; LOCK TABLE whatsapp_queue IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT");
 
     organizer.enqueue(&mut session, &["+447400123457".into()]);
     organizer.wait_for_count(&mut session, "sent", 3);
@@ -157,9 +136,7 @@ fn a_lock_held_on_the_queue_delays_the_worker_and_does_not_kill_it() {
 fn pg_upgrade_works_with_the_library_preloaded_and_the_new_server_sends() {
     let simulator = simulator();
     simulator.set_latency(Latency::fixed(100));
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.sender_threads", "16")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", "16").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -185,8 +162,5 @@ fn pg_upgrade_works_with_the_library_preloaded_and_the_new_server_sends() {
     );
     assert_eq!(simulator.stats().duplicates, 0);
     assert!(organizer.count(&mut session, "unknown") <= 16);
-    assert_eq!(
-        organizer.count(&mut session, "sent") + organizer.count(&mut session, "unknown"),
-        1_000
-    );
+    assert_eq!(organizer.count(&mut session, "sent") + organizer.count(&mut session, "unknown"), 1_000);
 }

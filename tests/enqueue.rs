@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// The call most tests vary: all arguments by name.
-pub const ENQUEUE: &str = "SELECT id FROM wa_enqueue(user_id => $1, recipients => $2, template_name => $3, variables => $4)";
+pub const ENQUEUE: &str =
+    "SELECT id FROM wa_enqueue(user_id => $1, recipients => $2, template_name => $3, variables => $4)";
 
 /// Checks that a refusal is complete (SQLSTATE, DETAIL, HINT) and names what was wrong.
 pub fn assert_explained(refusal: &Refusal, sqlstate: &str, words: &[&str]) {
@@ -16,19 +17,12 @@ pub fn assert_explained(refusal: &Refusal, sqlstate: &str, words: &[&str]) {
     assert!(!refusal.detail.is_empty(), "no DETAIL: {refusal:#?}");
     assert!(!refusal.hint.is_empty(), "no HINT: {refusal:#?}");
     for word in words {
-        assert!(
-            refusal.mentions(word),
-            "{word:?} is not mentioned: {refusal:#?}"
-        );
+        assert!(refusal.mentions(word), "{word:?} is not mentioned: {refusal:#?}");
     }
 }
 
 pub fn assert_queue_is_empty(session: &mut Session) {
-    assert_eq!(
-        session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]),
-        0,
-        "something was half-written"
-    );
+    assert_eq!(session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]), 0, "something was half-written");
 }
 
 #[test]
@@ -120,10 +114,7 @@ fn wa_send_takes_the_organizer_from_the_token_and_answers_as_the_endpoint_did() 
     let database = Cluster::shared().database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    session.run(&format!(
-        "SET request.jwt.claims = '{{\"sub\": \"{}\"}}'",
-        organizer.id
-    ));
+    session.run(&format!("SET request.jwt.claims = '{{\"sub\": \"{}\"}}'", organizer.id));
 
     let answer: Value = session.value(
         "SELECT wa_send(template_name => $1, recipients => $2, variables => $3)",
@@ -148,12 +139,7 @@ fn a_plain_insert_with_the_seeds_columns_is_a_message_too() {
         &[&organizer.id, &REMINDER, &reminder_variables()],
     );
 
-    let row = session
-        .query_one(
-            "SELECT status, priority, scheduled_for IS NOT NULL FROM whatsapp_queue",
-            &[],
-        )
-        .unwrap();
+    let row = session.query_one("SELECT status, priority, scheduled_for IS NOT NULL FROM whatsapp_queue", &[]).unwrap();
     assert_eq!(row.get::<_, String>(0), "queued");
     assert_eq!(row.get::<_, i32>(1), 5, "a NULL priority gets the default");
     assert!(row.get::<_, bool>(2));
@@ -193,19 +179,14 @@ fn the_same_number_twice_in_one_call_is_one_message_and_a_notice() {
     let database = Cluster::shared().database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    let recipients: Vec<String> = ["+573001234567", "+57 300 123 4567", "+573001234568"]
-        .map(String::from)
-        .to_vec();
+    let recipients: Vec<String> = ["+573001234567", "+57 300 123 4567", "+573001234568"].map(String::from).to_vec();
 
     let ids = organizer.enqueue(&mut session, &recipients);
 
     assert_eq!(ids.len(), 2);
     let notices = session.notices();
     assert_eq!(notices.len(), 1, "{notices:?}");
-    assert!(
-        notices[0].severity == "NOTICE" && notices[0].mentions("1"),
-        "{notices:?}"
-    );
+    assert!(notices[0].severity == "NOTICE" && notices[0].mentions("1"), "{notices:?}");
 }
 
 #[test]
@@ -219,12 +200,7 @@ fn a_number_that_only_looks_unlikely_is_queued_with_a_notice() {
 
     assert_eq!(ids.len(), 1);
     let notices = session.notices();
-    assert!(
-        notices
-            .iter()
-            .any(|n| n.severity == "NOTICE" && n.mentions("+15550100123")),
-        "{notices:?}"
-    );
+    assert!(notices.iter().any(|n| n.severity == "NOTICE" && n.mentions("+15550100123")), "{notices:?}");
 }
 
 #[test]
@@ -232,26 +208,12 @@ fn numbers_are_kept_in_e164_however_they_were_typed() {
     let database = Cluster::shared().database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    let typed = [
-        "+57 (300) 123-4567",
-        "+44 7400 123456",
-        "+55 11 96123-4567",
-        " +33 6 12 34 56 78 ",
-    ];
+    let typed = ["+57 (300) 123-4567", "+44 7400 123456", "+55 11 96123-4567", " +33 6 12 34 56 78 "];
 
     organizer.enqueue(&mut session, &typed.map(String::from));
 
-    let kept: Vec<String> =
-        session.values("SELECT recipient_phone FROM whatsapp_queue ORDER BY 1", &[]);
-    assert_eq!(
-        kept,
-        [
-            "+33612345678",
-            "+447400123456",
-            "+5511961234567",
-            "+573001234567"
-        ]
-    );
+    let kept: Vec<String> = session.values("SELECT recipient_phone FROM whatsapp_queue ORDER BY 1", &[]);
+    assert_eq!(kept, ["+33612345678", "+447400123456", "+5511961234567", "+573001234567"]);
 }
 
 #[test]
@@ -284,12 +246,7 @@ fn numbers_and_booleans_are_good_values_for_variables() {
 
     let ids: Vec<Uuid> = session.values(
         ENQUEUE,
-        &[
-            &organizer.id,
-            &numbers(1),
-            &REMINDER,
-            &json!({"attendee_name": 7, "event_name": true, "event_time": 10.5}),
-        ],
+        &[&organizer.id, &numbers(1), &REMINDER, &json!({"attendee_name": 7, "event_name": true, "event_time": 10.5})],
     );
 
     assert_eq!(ids.len(), 1);
@@ -303,24 +260,12 @@ fn the_language_is_the_callers_else_the_only_approved_one_else_the_organizers_de
     let with_language = "SELECT language FROM wa_enqueue(user_id => $1, recipients => $2, template_name => 'greeting',
                                                          variables => '{\"name\": \"Ana\"}', language => $3)";
     let nothing: Option<&str> = None;
-    organizer.add_template(
-        &mut session,
-        "greeting",
-        "es",
-        "Hola {{1}}, hasta pronto.",
-        &["name"],
-    );
+    organizer.add_template(&mut session, "greeting", "es", "Hola {{1}}, hasta pronto.", &["name"]);
 
     let language: String = session.value(with_language, &[&organizer.id, &numbers(1), &nothing]);
     assert_eq!(language, "es", "the only approved one");
 
-    organizer.add_template(
-        &mut session,
-        "greeting",
-        "pt_BR",
-        "Oi {{1}}, até logo.",
-        &["name"],
-    );
+    organizer.add_template(&mut session, "greeting", "pt_BR", "Oi {{1}}, até logo.", &["name"]);
     let refusal = session.refusal(with_language, &[&organizer.id, &numbers(1), &nothing]);
     assert_explained(&refusal, "22023", &["es", "pt_BR"]);
 
@@ -332,10 +277,7 @@ fn the_language_is_the_callers_else_the_only_approved_one_else_the_organizers_de
     assert_eq!(language, "es", "the organizer's default");
 
     let refusal = session.refusal(with_language, &[&organizer.id, &numbers(1), &"fr"]);
-    assert!(
-        refusal.mentions("fr") && refusal.mentions("es") && refusal.mentions("pt_BR"),
-        "{refusal:#?}"
-    );
+    assert!(refusal.mentions("fr") && refusal.mentions("es") && refusal.mentions("pt_BR"), "{refusal:#?}");
 }
 
 #[test]
@@ -346,30 +288,18 @@ fn the_same_idempotency_key_queues_once_and_answers_the_same_rows() {
     let sql = "SELECT id FROM wa_enqueue(user_id => $1, recipients => $2, template_name => $3, variables => $4,
                                          idempotency_key => 'reminder-7') ORDER BY id";
 
-    let first: Vec<Uuid> = session.values(
-        sql,
-        &[&organizer.id, &numbers(3), &REMINDER, &reminder_variables()],
-    );
-    let second: Vec<Uuid> = session.values(
-        sql,
-        &[&organizer.id, &numbers(3), &REMINDER, &reminder_variables()],
-    );
+    let first: Vec<Uuid> = session.values(sql, &[&organizer.id, &numbers(3), &REMINDER, &reminder_variables()]);
+    let second: Vec<Uuid> = session.values(sql, &[&organizer.id, &numbers(3), &REMINDER, &reminder_variables()]);
 
     assert_eq!(first, second);
     assert_eq!(organizer.count(&mut session, "queued"), 3);
 
-    let refusal = session.refusal(
-        sql,
-        &[&organizer.id, &numbers(4), &REMINDER, &reminder_variables()],
-    );
+    let refusal = session.refusal(sql, &[&organizer.id, &numbers(4), &REMINDER, &reminder_variables()]);
     assert_explained(&refusal, "23505", &["reminder-7"]);
     assert_eq!(organizer.count(&mut session, "queued"), 3);
 
     let other = Organizer::create(&mut session);
-    let theirs: Vec<Uuid> = session.values(
-        sql,
-        &[&other.id, &numbers(4), &REMINDER, &reminder_variables()],
-    );
+    let theirs: Vec<Uuid> = session.values(sql, &[&other.id, &numbers(4), &REMINDER, &reminder_variables()]);
     assert_eq!(theirs.len(), 4, "a key is the organizer's own");
 }
 
@@ -381,17 +311,13 @@ fn two_sessions_with_the_same_idempotency_key_queue_once() {
     let sql = "SELECT id FROM wa_enqueue(user_id => $1, recipients => $2, template_name => $3, variables => $4,
                                          idempotency_key => 'race') ORDER BY id";
     first.run("BEGIN");
-    let winner: Vec<Uuid> = first.values(
-        sql,
-        &[&organizer.id, &numbers(2), &REMINDER, &reminder_variables()],
-    );
+    let winner: Vec<Uuid> = first.values(sql, &[&organizer.id, &numbers(2), &REMINDER, &reminder_variables()]);
 
     let mut second = database.connect();
     let pid = second.backend_pid();
     let id = organizer.id;
-    let waiting = std::thread::spawn(move || {
-        second.values::<Uuid>(sql, &[&id, &numbers(2), &REMINDER, &reminder_variables()])
-    });
+    let waiting =
+        std::thread::spawn(move || second.values::<Uuid>(sql, &[&id, &numbers(2), &REMINDER, &reminder_variables()]));
     database.connect().wait_for(
         "the second session to wait for the first",
         "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1",
@@ -422,10 +348,7 @@ fn a_hundred_thousand_recipients_are_one_insert() {
     );
 
     assert_eq!(queued, 100_000);
-    assert_eq!(
-        session.value::<i64>("SELECT count(*) FROM statements", &[]),
-        1
-    );
+    assert_eq!(session.value::<i64>("SELECT count(*) FROM statements", &[]), 1);
     // `make bench` measures; this only notices when it is no longer one pass (a statement per row takes minutes).
     assert!(began.elapsed().as_secs() < 20, "took {:?}", began.elapsed());
 }
@@ -464,8 +387,5 @@ fn whatsapp_messages_shows_each_row_in_peoples_words() {
     assert_eq!(row.get::<_, String>(3), "queued");
     assert!(row.get::<_, bool>(4));
     assert_eq!(row.get::<_, Option<String>>(5), None);
-    assert!(
-        row.get::<_, Option<String>>(6)
-            .is_some_and(|next| !next.is_empty())
-    );
+    assert!(row.get::<_, Option<String>>(6).is_some_and(|next| !next.is_empty()));
 }

@@ -13,11 +13,7 @@ fn host() -> (Database<'static>, Session) {
     let mut session = database.connect();
     load_host_app(&mut session);
     database.install("public");
-    Organizer::create_for(
-        &mut session,
-        HOST_ORGANIZER,
-        "messages_per_second => 1000, rate_limit_tier => 'unlimited'",
-    );
+    Organizer::create_for(&mut session, HOST_ORGANIZER, "messages_per_second => 1000, rate_limit_tier => 'unlimited'");
     session.run("DELETE FROM whatsapp_templates");
     session.run(&host_app_sql("templates.sql"));
     (database, session)
@@ -33,18 +29,12 @@ fn task(session: &mut Session, template: &str, filter: Option<Value>, metadata: 
 }
 
 fn execute(session: &mut Session, task: Uuid) {
-    session.execute_with(
-        "UPDATE ai_tasks SET status = 'executing' WHERE id = $1",
-        &[&task],
-    );
+    session.execute_with("UPDATE ai_tasks SET status = 'executing' WHERE id = $1", &[&task]);
 }
 
 /// Messages of the task in this state.
 fn count(session: &mut Session, task: Uuid, status: &str) -> i64 {
-    session.value(
-        "SELECT count(*) FROM whatsapp_queue WHERE task_id = $1 AND status = $2",
-        &[&task, &status],
-    )
+    session.value("SELECT count(*) FROM whatsapp_queue WHERE task_id = $1 AND status = $2", &[&task, &status])
 }
 
 #[test]
@@ -66,16 +56,11 @@ fn an_executing_task_writes_to_every_attendee_once_and_accounts_for_the_rest() {
         .expect("the task");
     assert_eq!(row.get::<_, &str>(0), "executing");
     assert_eq!(row.get::<_, Uuid>(1), HOST_ORGANIZER);
-    assert_eq!(
-        [2, 3, 4, 5].map(|column| row.get::<_, i32>(column)),
-        [35, 5, 3, 1]
-    );
+    assert_eq!([2, 3, 4, 5].map(|column| row.get::<_, i32>(column)), [35, 5, 3, 1]);
     assert_eq!(row.get::<_, Option<String>>(6), None);
 
-    let unexplained: i64 = session.value(
-        "SELECT count(*) FROM whatsapp_queue WHERE status = 'failed' AND coalesce(error_message, '') = ''",
-        &[],
-    );
+    let unexplained: i64 = session
+        .value("SELECT count(*) FROM whatsapp_queue WHERE status = 'failed' AND coalesce(error_message, '') = ''", &[]);
     assert_eq!(unexplained, 0);
     let other: i64 = session.value(
         "SELECT count(*) FROM whatsapp_queue WHERE user_id <> $1 OR event_id <> $2 OR template_name <> 'event_reminder_24h'",
@@ -92,10 +77,8 @@ fn variables_come_from_attendee_and_event_in_the_events_time_zone() {
 
     execute(&mut session, task);
 
-    let variables: Value = session.value(
-        "SELECT template_variables FROM whatsapp_queue WHERE recipient_phone = '+12015550123'",
-        &[],
-    );
+    let variables: Value =
+        session.value("SELECT template_variables FROM whatsapp_queue WHERE recipient_phone = '+12015550123'", &[]);
     assert_eq!(variables["attendee_name"], "John Doe");
     assert_eq!(variables["event_name"], "Tech Summit");
     assert_eq!(variables["event_time"], "2025-03-15 10:00 AM");
@@ -105,12 +88,7 @@ fn variables_come_from_attendee_and_event_in_the_events_time_zone() {
 fn further_variables_come_from_the_attendees_own_columns_and_the_tasks_metadata() {
     let (_database, mut session) = host();
     let with_code = task(&mut session, "check_in_instructions", None, json!({}));
-    let with_news = task(
-        &mut session,
-        "event_update",
-        None,
-        json!({"update_message": "Doors open at nine."}),
-    );
+    let with_news = task(&mut session, "event_update", None, json!({"update_message": "Doors open at nine."}));
 
     execute(&mut session, with_code);
     execute(&mut session, with_news);
@@ -139,19 +117,11 @@ fn the_recipient_filter_is_applied() {
         (json!({"ticket_type": ["VIP", "standard"]}), 35),
         (json!({"ticket_type": "standard"}), 25),
         (json!({"company": "Andina Labs"}), 2),
-        (
-            json!({"ticket_type": "VIP", "company": ["Andina Labs", "Seine Data"]}),
-            3,
-        ),
+        (json!({"ticket_type": "VIP", "company": ["Andina Labs", "Seine Data"]}), 3),
         (json!({"ticket_type": "backstage"}), 0),
     ] {
         let (_database, mut session) = host();
-        let task = task(
-            &mut session,
-            "event_reminder_24h",
-            Some(filter.clone()),
-            json!({}),
-        );
+        let task = task(&mut session, "event_reminder_24h", Some(filter.clone()), json!({}));
 
         execute(&mut session, task);
 
@@ -162,24 +132,14 @@ fn the_recipient_filter_is_applied() {
 #[test]
 fn a_filter_on_a_field_that_nobody_has_fails_the_task_and_not_the_statement() {
     let (_database, mut session) = host();
-    let task = task(
-        &mut session,
-        "event_reminder_24h",
-        Some(json!({"tiket_type": "VIP"})),
-        json!({}),
-    );
+    let task = task(&mut session, "event_reminder_24h", Some(json!({"tiket_type": "VIP"})), json!({}));
 
     execute(&mut session, task);
 
-    let failed: bool = session.value(
-        "SELECT status = 'failed' AND error_message LIKE '%tiket_type%' FROM ai_tasks WHERE id = $1",
-        &[&task],
-    );
+    let failed: bool = session
+        .value("SELECT status = 'failed' AND error_message LIKE '%tiket_type%' FROM ai_tasks WHERE id = $1", &[&task]);
     assert!(failed);
-    assert_eq!(
-        session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]),
-        0
-    );
+    assert_eq!(session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]), 0);
 }
 
 #[test]
@@ -187,38 +147,20 @@ fn a_task_that_cannot_fan_out_fails_with_the_reason_and_the_statement_goes_on() 
     let (_database, mut session) = host();
     let cases: [(&str, &str, &str); 4] = [
         ("no_such_template", "SELECT 1", "no_such_template"),
-        (
-            "event_reminder_24h",
-            "UPDATE whatsapp_templates SET status = 'rejected'",
-            "rejected",
-        ),
+        ("event_reminder_24h", "UPDATE whatsapp_templates SET status = 'rejected'", "rejected"),
         ("event_update", "SELECT 1", "update_message"),
-        (
-            "check_in_instructions",
-            "UPDATE whatsapp_config SET status = 'inactive'",
-            "active",
-        ),
+        ("check_in_instructions", "UPDATE whatsapp_config SET status = 'inactive'", "active"),
     ];
     for (template, before, reason) in cases {
         session.run("BEGIN");
         session.run(before);
         let task = task(&mut session, template, None, json!({}));
-        session.execute_with(
-            "UPDATE ai_tasks SET status = 'executing' WHERE id = $1",
-            &[&task],
-        );
+        session.execute_with("UPDATE ai_tasks SET status = 'executing' WHERE id = $1", &[&task]);
         let row = session
-            .query_one(
-                "SELECT status, coalesce(error_message, '') FROM ai_tasks WHERE id = $1",
-                &[&task],
-            )
+            .query_one("SELECT status, coalesce(error_message, '') FROM ai_tasks WHERE id = $1", &[&task])
             .expect("the statement went on");
         assert_eq!(row.get::<_, &str>(0), "failed", "{template}: {before}");
-        assert!(
-            row.get::<_, &str>(1).contains(reason),
-            "{reason}: {}",
-            row.get::<_, &str>(1)
-        );
+        assert!(row.get::<_, &str>(1).contains(reason), "{reason}: {}", row.get::<_, &str>(1));
         assert_eq!(count(&mut session, task, "queued"), 0);
         session.run("ROLLBACK");
     }
@@ -241,21 +183,13 @@ fn the_same_task_never_writes_to_a_number_twice() {
     let task = task(&mut session, "event_reminder_24h", None, json!({}));
 
     for _ in 0..3 {
-        session.execute_with(
-            "UPDATE ai_tasks SET status = 'pending' WHERE id = $1",
-            &[&task],
-        );
+        session.execute_with("UPDATE ai_tasks SET status = 'pending' WHERE id = $1", &[&task]);
         execute(&mut session, task);
     }
 
-    let rows: i64 = session.value(
-        "SELECT count(*) FROM whatsapp_queue WHERE task_id = $1",
-        &[&task],
-    );
-    let distinct: i64 = session.value(
-        "SELECT count(DISTINCT recipient_phone) FROM whatsapp_queue WHERE task_id = $1",
-        &[&task],
-    );
+    let rows: i64 = session.value("SELECT count(*) FROM whatsapp_queue WHERE task_id = $1", &[&task]);
+    let distinct: i64 =
+        session.value("SELECT count(DISTINCT recipient_phone) FROM whatsapp_queue WHERE task_id = $1", &[&task]);
     assert_eq!((rows, distinct), (40, 40));
 }
 
@@ -265,8 +199,7 @@ fn other_changes_of_a_task_queue_nothing() {
     let task = task(&mut session, "event_reminder_24h", None, json!({}));
 
     session.run("UPDATE ai_tasks SET metadata = '{\"note\": \"x\"}'");
-    session
-        .run("UPDATE ai_tasks SET status = 'cancelled'; UPDATE ai_tasks SET status = 'completed'");
+    session.run("UPDATE ai_tasks SET status = 'cancelled'; UPDATE ai_tasks SET status = 'completed'");
     assert_eq!(count(&mut session, task, "queued"), 0);
 
     session.run("UPDATE ai_tasks SET status = 'pending'");
@@ -301,24 +234,14 @@ fn without_the_host_tables_a_task_fails_with_what_to_do() {
     let now: String = session.value("SELECT status FROM ai_tasks", &[]);
 
     assert_eq!(now, "failed", "returned {status}");
-    assert!(
-        message
-            .as_ref()
-            .is_some_and(|message| message.contains("wa_link_host")),
-        "{message:?}"
-    );
+    assert!(message.as_ref().is_some_and(|message| message.contains("wa_link_host")), "{message:?}");
 }
 
 #[test]
 fn several_tasks_in_one_statement_all_fan_out() {
     let (_database, mut session) = host();
     let reminder = task(&mut session, "event_reminder_24h", None, json!({}));
-    let check_in = task(
-        &mut session,
-        "check_in_instructions",
-        Some(json!({"ticket_type": "VIP"})),
-        json!({}),
-    );
+    let check_in = task(&mut session, "check_in_instructions", Some(json!({"ticket_type": "VIP"})), json!({}));
 
     session.run("UPDATE ai_tasks SET status = 'executing'");
 

@@ -4,7 +4,8 @@ use harness::fixtures::{host_app_sql, load_host_app, numbers};
 use harness::{Cluster, Organizer, Session};
 
 /// Members of the extension with their kind and description.
-const MEMBERS: &str = "SELECT pg_describe_object(d.classid, d.objid, 0) AS name, d.classid::regclass::text AS kind, d.objid
+const MEMBERS: &str =
+    "SELECT pg_describe_object(d.classid, d.objid, 0) AS name, d.classid::regclass::text AS kind, d.objid
                        FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'whatsapp_pg'";
 
@@ -42,13 +43,9 @@ fn it_works_in_any_schema_without_search_path() {
             ),
             &[&organizer.id],
         );
-        let allowed: bool =
-            session.value(&format!("SELECT {schema}.wa_rate_ok($1)"), &[&organizer.id]);
+        let allowed: bool = session.value(&format!("SELECT {schema}.wa_rate_ok($1)"), &[&organizer.id]);
         assert!(allowed, "{schema}");
-        let shown: i64 = session.value(
-            &format!("SELECT count(*) FROM {schema}.whatsapp_messages"),
-            &[],
-        );
+        let shown: i64 = session.value(&format!("SELECT count(*) FROM {schema}.whatsapp_messages"), &[]);
         assert_eq!(shown, 3, "{schema}");
         let elsewhere: i64 = session.value(
             &format!(
@@ -99,22 +96,14 @@ fn it_has_all_columns_types_and_defaults_of_the_hand_made_tables() {
                            LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
                            WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') ORDER BY 1";
     let hand_made = Cluster::shared().bare_database();
-    hand_made
-        .connect()
-        .run(&host_app_sql("hand_made_tables.sql"));
+    hand_made.connect().run(&host_app_sql("hand_made_tables.sql"));
     let installed = Cluster::shared().database();
 
     let wanted: Vec<String> = hand_made.connect().values(COLUMNS, &[]);
     let found: Vec<String> = installed.connect().values(COLUMNS, &[]);
 
-    let lost: Vec<_> = wanted
-        .iter()
-        .filter(|column| !found.contains(column))
-        .collect();
-    assert!(
-        wanted.len() > 50 && lost.is_empty(),
-        "missing or different: {lost:#?}"
-    );
+    let lost: Vec<_> = wanted.iter().filter(|column| !found.contains(column)).collect();
+    assert!(wanted.len() > 50 && lost.is_empty(), "missing or different: {lost:#?}");
 }
 
 #[test]
@@ -132,10 +121,7 @@ fn the_checks_of_the_hand_made_tables_hold() {
             "INSERT INTO whatsapp_queue (user_id, recipient_phone, template_name, status) VALUES ($1, '+573001234567', 't', 'gone')",
             "23514",
         ),
-        (
-            "INSERT INTO whatsapp_queue (user_id, recipient_phone) VALUES ($1, '+573001234567')",
-            "23502",
-        ),
+        ("INSERT INTO whatsapp_queue (user_id, recipient_phone) VALUES ($1, '+573001234567')", "23502"),
         (
             "INSERT INTO whatsapp_templates (user_id, template_name, category, template_body) VALUES ($1, 't', 'OTHER', 'x')",
             "23514",
@@ -150,11 +136,7 @@ fn the_checks_of_the_hand_made_tables_hold() {
             "23514",
         ),
     ] {
-        assert_eq!(
-            session.refusal(sql, &[&organizer.id]).sqlstate,
-            sqlstate,
-            "{sql}"
-        );
+        assert_eq!(session.refusal(sql, &[&organizer.id]).sqlstate, sqlstate, "{sql}");
     }
 }
 
@@ -171,16 +153,10 @@ fn hand_made_tables_stop_it_with_what_to_do_and_stay_as_they_were() {
     let refusal = session.refusal("CREATE EXTENSION whatsapp_pg", &[]);
 
     assert_eq!(refusal.sqlstate, "42P07", "{refusal:#?}");
-    assert!(
-        refusal.mentions("whatsapp_queue") && refusal.mentions("ai_tasks"),
-        "{refusal:#?}"
-    );
+    assert!(refusal.mentions("whatsapp_queue") && refusal.mentions("ai_tasks"), "{refusal:#?}");
     assert!(refusal.hint.contains("SCHEMA"), "{refusal:#?}");
     assert_eq!(session.values::<String>(OBJECTS, &[]), before);
-    assert_eq!(
-        session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]),
-        1
-    );
+    assert_eq!(session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]), 1);
 
     session.run("CREATE SCHEMA wa; CREATE EXTENSION whatsapp_pg SCHEMA wa");
 }
@@ -201,9 +177,7 @@ fn any_one_table_of_its_names_stops_it_with_the_same_advice() {
         session.run(&format!("CREATE TABLE {name} ()"));
         let refusal = session.refusal("CREATE EXTENSION whatsapp_pg", &[]);
         assert!(
-            refusal.sqlstate == "42P07"
-                && refusal.mentions(&name)
-                && refusal.hint.contains("SCHEMA"),
+            refusal.sqlstate == "42P07" && refusal.mentions(&name) && refusal.hint.contains("SCHEMA"),
             "{refusal:#?}"
         );
         session.run(&format!("DROP TABLE {name}"));
@@ -223,10 +197,7 @@ fn drop_extension_leaves_nothing_and_it_can_come_again() {
         session.run("DROP EXTENSION whatsapp_pg");
         assert_eq!(session.values::<String>(OBJECTS, &[]), before);
     }
-    let triggers: i64 = session.value(
-        "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal",
-        &[],
-    );
+    let triggers: i64 = session.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal", &[]);
     assert_eq!(triggers, 0, "triggers on the host's tables stayed");
 }
 
@@ -278,23 +249,11 @@ fn user_data_is_registered_for_pg_dump_and_sequences_with_it() {
         &[],
     );
 
-    for table in [
-        "whatsapp_config",
-        "whatsapp_templates",
-        "whatsapp_queue",
-        "whatsapp_delivery_logs",
-        "ai_tasks",
-    ] {
-        assert!(
-            dumped.iter().any(|name| name == table),
-            "{table} is not dumped: {dumped:?}"
-        );
+    for table in ["whatsapp_config", "whatsapp_templates", "whatsapp_queue", "whatsapp_delivery_logs", "ai_tasks"] {
+        assert!(dumped.iter().any(|name| name == table), "{table} is not dumped: {dumped:?}");
     }
     for secret in ["whatsapp_keys", "whatsapp_installation", "whatsapp_host"] {
-        assert!(
-            !dumped.iter().any(|name| name == secret),
-            "{secret} must not be dumped"
-        );
+        assert!(!dumped.iter().any(|name| name == secret), "{secret} must not be dumped");
     }
     let forgotten: Vec<String> = session.values(
         "SELECT s.oid::regclass::text FROM pg_class AS s
@@ -303,10 +262,7 @@ fn user_data_is_registered_for_pg_dump_and_sequences_with_it() {
          WHERE s.relkind = 'S' AND s.oid <> ALL (e.extconfig)",
         &[],
     );
-    assert!(
-        forgotten.is_empty(),
-        "sequences of dumped tables that are not dumped: {forgotten:?}"
-    );
+    assert!(forgotten.is_empty(), "sequences of dumped tables that are not dumped: {forgotten:?}");
 }
 
 #[test]
@@ -320,11 +276,7 @@ fn the_install_script_puts_no_rows_into_dumped_tables() {
     );
     assert!(!tables.is_empty());
     for table in tables {
-        assert_eq!(
-            session.value::<i64>(&format!("SELECT count(*) FROM {table}"), &[]),
-            0,
-            "{table}"
-        );
+        assert_eq!(session.value::<i64>(&format!("SELECT count(*) FROM {table}"), &[]), 0, "{table}");
     }
 }
 
@@ -386,9 +338,7 @@ fn only_a_superuser_can_install_it() {
         database.name()
     ));
 
-    let refusal = database
-        .connect_as("developer")
-        .refusal("CREATE EXTENSION whatsapp_pg", &[]);
+    let refusal = database.connect_as("developer").refusal("CREATE EXTENSION whatsapp_pg", &[]);
 
     assert_eq!(refusal.sqlstate, "42501");
 }
@@ -410,10 +360,6 @@ fn a_create_extension_that_is_rolled_back_leaves_nothing_behind() {
 
     session.run("BEGIN; CREATE EXTENSION whatsapp_pg; ROLLBACK");
 
-    assert!(
-        session
-            .values::<String>(&format!("SELECT name FROM ({MEMBERS}) AS m"), &[])
-            .is_empty()
-    );
+    assert!(session.values::<String>(&format!("SELECT name FROM ({MEMBERS}) AS m"), &[]).is_empty());
     session.run("CREATE EXTENSION whatsapp_pg");
 }

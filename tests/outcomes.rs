@@ -8,21 +8,12 @@ use uuid::Uuid;
 #[test]
 fn a_transient_error_is_tried_again_later_and_says_so() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.retry_delay", "'1s'")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.retry_delay", "'1s'").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
     simulator
-        .set_faults(vec![FaultRule::first(
-            1,
-            Action::Error {
-                code: 131_000,
-                subcode: None,
-                details: None,
-            },
-        )])
+        .set_faults(vec![FaultRule::first(1, Action::Error { code: 131_000, subcode: None, details: None })])
         .expect("a script that makes sense");
 
     organizer.enqueue(&mut session, &numbers(1));
@@ -34,46 +25,28 @@ fn a_transient_error_is_tried_again_later_and_says_so() {
     );
     organizer.wait_for_count(&mut session, "sent", 1);
 
-    let log: Vec<String> = session.values(
-        "SELECT format('%s %s', attempt, status) FROM whatsapp_delivery_logs ORDER BY attempt",
-        &[],
-    );
+    let log: Vec<String> =
+        session.values("SELECT format('%s %s', attempt, status) FROM whatsapp_delivery_logs ORDER BY attempt", &[]);
     assert_eq!(log, ["1 retried", "2 sent"]);
-    assert_eq!(
-        session.value::<Option<String>>("SELECT error_message FROM whatsapp_queue", &[]),
-        None
-    );
+    assert_eq!(session.value::<Option<String>>("SELECT error_message FROM whatsapp_queue", &[]), None);
 }
 
 #[test]
 fn after_three_retries_a_message_has_failed() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.retry_delay", "'1s'")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.retry_delay", "'1s'").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    let down = Action::Status(StatusAnswer {
-        http: 503,
-        ..StatusAnswer::default()
-    });
-    simulator
-        .set_faults(vec![FaultRule::always(down)])
-        .expect("a script that makes sense");
+    let down = Action::Status(StatusAnswer { http: 503, ..StatusAnswer::default() });
+    simulator.set_faults(vec![FaultRule::always(down)]).expect("a script that makes sense");
 
     organizer.enqueue(&mut session, &numbers(1));
     organizer.wait_for_count(&mut session, "failed", 1);
 
     assert_eq!(simulator.stats().requests, 4);
-    assert_eq!(
-        session.value::<i32>("SELECT retry_count FROM whatsapp_queue", &[]),
-        3
-    );
-    assert_eq!(
-        session.value::<i64>("SELECT count(*) FROM whatsapp_delivery_logs", &[]),
-        4
-    );
+    assert_eq!(session.value::<i32>("SELECT retry_count FROM whatsapp_queue", &[]), 3);
+    assert_eq!(session.value::<i64>("SELECT count(*) FROM whatsapp_delivery_logs", &[]), 4);
 }
 
 #[test]
@@ -82,17 +55,10 @@ fn a_permanent_error_fails_at_once_with_what_meta_said() {
     let database = Cluster::shared().database_sending_to(&simulator);
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    let undeliverable = Action::Error {
-        code: 131_026,
-        subcode: None,
-        details: Some("not on WhatsApp".into()),
-    };
+    let undeliverable = Action::Error { code: 131_026, subcode: None, details: Some("not on WhatsApp".into()) };
     simulator
         .set_faults(vec![FaultRule {
-            matching: Match {
-                to: Some(numbers(1)[0].clone()),
-                ..Match::default()
-            },
+            matching: Match { to: Some(numbers(1)[0].clone()), ..Match::default() },
             action: undeliverable,
             accept: None,
         }])
@@ -102,11 +68,7 @@ fn a_permanent_error_fails_at_once_with_what_meta_said() {
     organizer.wait_for_count(&mut session, "sent", 1);
     organizer.wait_for_count(&mut session, "failed", 1);
 
-    assert_eq!(
-        simulator.stats().requests,
-        2,
-        "a permanent error is not retried"
-    );
+    assert_eq!(simulator.stats().requests, 2, "a permanent error is not retried");
     let row = session
         .query_one(
             "SELECT m.error_code, m.error, m.next_step, l.details, l.fbtrace_id IS NOT NULL
@@ -127,9 +89,7 @@ fn when_the_answer_is_lost_the_outcome_is_unknown_and_nothing_is_sent_again() {
     let database = Cluster::shared().database_sending_to(&simulator);
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    simulator
-        .set_faults(vec![FaultRule::first(1, Action::ResetAfterAccept)])
-        .expect("a script that makes sense");
+    simulator.set_faults(vec![FaultRule::first(1, Action::ResetAfterAccept)]).expect("a script that makes sense");
 
     let ids = organizer.enqueue(&mut session, &numbers(1));
     organizer.wait_for_count(&mut session, "unknown", 1);
@@ -139,10 +99,8 @@ fn when_the_answer_is_lost_the_outcome_is_unknown_and_nothing_is_sent_again() {
 
     assert_eq!(simulator.accepted(&ids[0].to_string()), 1);
     assert_eq!(organizer.count(&mut session, "unknown"), 1);
-    let explained: bool = session.value(
-        "SELECT error <> '' AND next_step <> '' FROM whatsapp_messages WHERE state = 'unknown'",
-        &[],
-    );
+    let explained: bool =
+        session.value("SELECT error <> '' AND next_step <> '' FROM whatsapp_messages WHERE state = 'unknown'", &[]);
     assert!(explained);
 }
 
@@ -167,15 +125,9 @@ fn when_graph_cannot_be_reached_rows_wait_and_nothing_is_lost() {
         &[],
     );
 
-    let listen = url
-        .trim_start_matches("http://")
-        .parse()
-        .expect("an address");
-    let simulator = Simulator::start(Options {
-        listen: Some(listen),
-        ..Options::default()
-    })
-    .expect("the port is free again");
+    let listen = url.trim_start_matches("http://").parse().expect("an address");
+    let simulator =
+        Simulator::start(Options { listen: Some(listen), ..Options::default() }).expect("the port is free again");
     organizer.wait_for_count(&mut session, "sent", 20);
     assert_eq!(simulator.stats().accepted_distinct, 20);
     assert_eq!(simulator.stats().duplicates, 0);
@@ -186,10 +138,7 @@ fn messages_per_second_of_a_number_are_kept() {
     let simulator = simulator();
     let database = Cluster::shared().database_sending_to(&simulator);
     let mut session = database.connect();
-    let slow = Organizer::with_account(
-        &mut session,
-        "messages_per_second => 20, rate_limit_tier => 'unlimited'",
-    );
+    let slow = Organizer::with_account(&mut session, "messages_per_second => 20, rate_limit_tier => 'unlimited'");
     let fast = Organizer::create(&mut session);
 
     slow.enqueue(&mut session, &numbers(70));
@@ -204,10 +153,7 @@ fn messages_per_second_of_a_number_are_kept() {
         "SELECT extract(epoch FROM max(sent_at) - min(sent_at))::float8 FROM whatsapp_queue WHERE user_id = $1",
         &[&slow.id],
     );
-    assert!(
-        (2.0..6.0).contains(&seconds),
-        "70 messages at 20/s took {seconds} s"
-    );
+    assert!((2.0..6.0).contains(&seconds), "70 messages at 20/s took {seconds} s");
 }
 
 #[test]
@@ -215,10 +161,7 @@ fn a_tier_admits_its_number_of_recipients_and_the_rest_waits_with_the_reason() {
     let simulator = simulator();
     let database = Cluster::shared().database_sending_to(&simulator);
     let mut session = database.connect();
-    let organizer = Organizer::with_account(
-        &mut session,
-        "messages_per_second => 1000, rate_limit_tier => 'tier_250'",
-    );
+    let organizer = Organizer::with_account(&mut session, "messages_per_second => 1000, rate_limit_tier => 'tier_250'");
 
     organizer.enqueue(&mut session, &numbers(300));
     organizer.wait_for_count(&mut session, "sent", 250);
@@ -267,10 +210,9 @@ fn an_inserted_row_that_cannot_be_sent_fails_with_the_reason() {
     organizer.wait_for_count(&mut session, "failed", 3);
 
     assert_eq!(simulator.stats().requests, 0);
-    assert!(session.value::<bool>(
-        "SELECT bool_and(error_message <> '' AND error_code <> '') FROM whatsapp_queue",
-        &[]
-    ));
+    assert!(
+        session.value::<bool>("SELECT bool_and(error_message <> '' AND error_code <> '') FROM whatsapp_queue", &[])
+    );
 }
 
 #[test]

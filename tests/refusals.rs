@@ -13,25 +13,10 @@ fn bad_numbers_refuse_the_whole_call_and_are_named() {
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
 
-    for bad in [
-        "+0987654321",
-        "call me",
-        "",
-        "0321 765 4321",
-        "+57 32",
-        "+57321123456789012",
-        "+999123456789",
-    ] {
+    for bad in ["+0987654321", "call me", "", "0321 765 4321", "+57 32", "+57321123456789012", "+999123456789"] {
         let recipients = ["+573001000000".to_owned(), bad.to_owned()];
-        let refusal = session.refusal(
-            ENQUEUE,
-            &[
-                &organizer.id,
-                &recipients.as_slice(),
-                &REMINDER,
-                &reminder_variables(),
-            ],
-        );
+        let refusal =
+            session.refusal(ENQUEUE, &[&organizer.id, &recipients.as_slice(), &REMINDER, &reminder_variables()]);
         assert_explained(&refusal, "22023", &[bad]);
     }
     assert_queue_is_empty(&mut session);
@@ -44,16 +29,9 @@ fn of_many_bad_numbers_the_first_twenty_are_named_and_all_are_counted() {
     let organizer = Organizer::create(&mut session);
     let bad: Vec<String> = (0..50).map(|n| format!("wrong-{n:02}-number")).collect();
 
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[&organizer.id, &bad, &REMINDER, &reminder_variables()],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&organizer.id, &bad, &REMINDER, &reminder_variables()]);
 
-    assert_explained(
-        &refusal,
-        "22023",
-        &["50", "wrong-00-number", "wrong-19-number"],
-    );
+    assert_explained(&refusal, "22023", &["50", "wrong-00-number", "wrong-19-number"]);
     assert!(!refusal.mentions("wrong-20-number"), "{refusal:#?}");
     assert_queue_is_empty(&mut session);
 }
@@ -70,10 +48,7 @@ fn an_unknown_word_for_on_bad_is_refused() {
     );
 
     assert_eq!(refusal.sqlstate, "22023");
-    assert!(
-        refusal.mentions("refuse") && refusal.mentions("record"),
-        "{refusal:#?}"
-    );
+    assert!(refusal.mentions("refuse") && refusal.mentions("record"), "{refusal:#?}");
 }
 
 #[test]
@@ -81,15 +56,7 @@ fn an_organizer_without_an_account_is_told_to_configure_one() {
     let database = Cluster::shared().database();
     let mut session = database.connect();
 
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[
-            &Uuid::new_v4(),
-            &numbers(1),
-            &REMINDER,
-            &reminder_variables(),
-        ],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&Uuid::new_v4(), &numbers(1), &REMINDER, &reminder_variables()]);
 
     assert_explained(&refusal, "42704", &["wa_configure"]);
     assert_queue_is_empty(&mut session);
@@ -102,10 +69,7 @@ fn an_inactive_account_is_refused() {
     let organizer = Organizer::create(&mut session);
     session.run("UPDATE whatsapp_config SET status = 'suspended'");
 
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[&organizer.id, &numbers(1), &REMINDER, &reminder_variables()],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&organizer.id, &numbers(1), &REMINDER, &reminder_variables()]);
 
     assert_explained(&refusal, "55000", &["suspended", "active"]);
     assert_queue_is_empty(&mut session);
@@ -117,15 +81,7 @@ fn an_unknown_template_is_refused_with_those_that_exist() {
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
 
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[
-            &organizer.id,
-            &numbers(1),
-            &"event_remindr",
-            &reminder_variables(),
-        ],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&organizer.id, &numbers(1), &"event_remindr", &reminder_variables()]);
 
     assert_explained(&refusal, "42704", &["event_remindr", REMINDER]);
     assert_queue_is_empty(&mut session);
@@ -138,10 +94,7 @@ fn a_template_that_is_not_approved_is_refused_with_its_status() {
     let organizer = Organizer::create(&mut session);
     for status in ["pending", "rejected"] {
         session.execute_with("UPDATE whatsapp_templates SET status = $1", &[&status]);
-        let refusal = session.refusal(
-            ENQUEUE,
-            &[&organizer.id, &numbers(1), &REMINDER, &reminder_variables()],
-        );
+        let refusal = session.refusal(ENQUEUE, &[&organizer.id, &numbers(1), &REMINDER, &reminder_variables()]);
         assert_explained(&refusal, "55000", &[REMINDER, status]);
     }
     assert_queue_is_empty(&mut session);
@@ -153,18 +106,9 @@ fn another_organizers_template_is_unknown() {
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
     let other = Organizer::create(&mut session);
-    other.add_template(
-        &mut session,
-        "theirs",
-        "en",
-        "Hello {{1}}, welcome.",
-        &["name"],
-    );
+    other.add_template(&mut session, "theirs", "en", "Hello {{1}}, welcome.", &["name"]);
 
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[&organizer.id, &numbers(1), &"theirs", &json!({"name": "x"})],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&organizer.id, &numbers(1), &"theirs", &json!({"name": "x"})]);
 
     assert_eq!(refusal.sqlstate, "42704", "{refusal:#?}");
 }
@@ -197,17 +141,11 @@ fn variables_must_be_complete_and_well_formed() {
         (json!({}), "attendee_name"),
     ];
     for (variables, named) in cases {
-        let refusal = session.refusal(
-            ENQUEUE,
-            &[&organizer.id, &numbers(1), &REMINDER, &variables],
-        );
+        let refusal = session.refusal(ENQUEUE, &[&organizer.id, &numbers(1), &REMINDER, &variables]);
         assert_explained(&refusal, "22023", &[named]);
     }
     for variables in [json!([]), json!("text"), json!(7)] {
-        let refusal = session.refusal(
-            ENQUEUE,
-            &[&organizer.id, &numbers(1), &REMINDER, &variables],
-        );
+        let refusal = session.refusal(ENQUEUE, &[&organizer.id, &numbers(1), &REMINDER, &variables]);
         assert_explained(&refusal, "22023", &["object"]);
     }
     assert_queue_is_empty(&mut session);
@@ -220,10 +158,7 @@ fn an_empty_list_of_recipients_is_refused() {
     let organizer = Organizer::create(&mut session);
     let nobody: Vec<String> = Vec::new();
 
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[&organizer.id, &nobody, &REMINDER, &reminder_variables()],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&organizer.id, &nobody, &REMINDER, &reminder_variables()]);
     assert_explained(&refusal, "22023", &["empty"]);
 
     let refusal = session.refusal(
@@ -251,12 +186,7 @@ fn a_null_that_makes_no_sense_is_an_error_that_names_the_argument() {
     for (null, _) in &arguments {
         let list: Vec<String> = arguments
             .iter()
-            .map(|(name, value)| {
-                format!(
-                    "{name} => {}",
-                    if name == null { "NULL" } else { value.as_str() }
-                )
-            })
+            .map(|(name, value)| format!("{name} => {}", if name == null { "NULL" } else { value.as_str() }))
             .collect();
         let sql = format!("SELECT * FROM wa_enqueue({})", list.join(", "));
         match *null {
@@ -264,9 +194,7 @@ fn a_null_that_makes_no_sense_is_an_error_that_names_the_argument() {
             "scheduled_for" | "priority" | "variables" | "on_bad" => {
                 let refusal = session.query(&sql, &[]).err().and_then(|e| Refusal::of(&e));
                 assert!(
-                    refusal
-                        .as_ref()
-                        .is_none_or(|r| r.sqlstate == "22004" || r.sqlstate == "22023"),
+                    refusal.as_ref().is_none_or(|r| r.sqlstate == "22004" || r.sqlstate == "22023"),
                     "{null}: {refusal:#?}"
                 );
                 session.run("DELETE FROM whatsapp_queue");
@@ -281,17 +209,9 @@ fn a_null_that_makes_no_sense_is_an_error_that_names_the_argument() {
 
     let refusal = session.refusal(
         ENQUEUE,
-        &[
-            &organizer.id,
-            &[Some("+573001000000"), None].as_slice(),
-            &REMINDER,
-            &reminder_variables(),
-        ],
+        &[&organizer.id, &[Some("+573001000000"), None].as_slice(), &REMINDER, &reminder_variables()],
     );
-    assert!(
-        refusal.sqlstate == "22004" || refusal.sqlstate == "22023",
-        "{refusal:#?}"
-    );
+    assert!(refusal.sqlstate == "22004" || refusal.sqlstate == "22023", "{refusal:#?}");
     assert_queue_is_empty(&mut session);
 }
 
@@ -333,10 +253,9 @@ fn a_text_that_is_really_a_list_is_refused_with_the_cast_to_write() {
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
 
-    for (text, cast) in [
-        ("{+573001000000,+573001000001}", "text[]"),
-        ("[\"+573001000000\", \"+573001000001\"]", "jsonb"),
-    ] {
+    for (text, cast) in
+        [("{+573001000000,+573001000001}", "text[]"), ("[\"+573001000000\", \"+573001000001\"]", "jsonb")]
+    {
         let refusal = session.refusal(
             "SELECT wa_enqueue(user_id => $1, recipient => $2::text, template_name => $3, variables => $4)",
             &[&organizer.id, &text, &REMINDER, &reminder_variables()],

@@ -41,10 +41,7 @@ fn a_configured_token_is_stored_encrypted_and_never_twice_the_same() {
     assert!(!first.contains(TOKEN));
     assert_ne!(stored(&mut session), first, "a fresh nonce each time");
     let app_secret: String = session.value("SELECT app_secret_encrypted FROM whatsapp_config", &[]);
-    assert!(
-        app_secret.starts_with("wa1:"),
-        "configuring again without an app secret keeps the old one"
-    );
+    assert!(app_secret.starts_with("wa1:"), "configuring again without an app secret keeps the old one");
 }
 
 #[test]
@@ -59,20 +56,14 @@ fn a_token_written_by_plain_sql_is_encrypted_by_trigger() {
         ..Default::default()
     });
 
-    session.execute_with(
-        "UPDATE whatsapp_config SET access_token_encrypted = $1",
-        &[&OTHER_TOKEN],
-    );
+    session.execute_with("UPDATE whatsapp_config SET access_token_encrypted = $1", &[&OTHER_TOKEN]);
 
     let updated = stored(&mut session);
     assert!(updated.starts_with("wa1:"), "{updated}");
     organizer.enqueue(&mut session, &numbers(1));
     organizer.wait_for_count(&mut session, "sent", 1);
 
-    session.execute_with(
-        "UPDATE whatsapp_config SET access_token_encrypted = access_token_encrypted",
-        &[],
-    );
+    session.execute_with("UPDATE whatsapp_config SET access_token_encrypted = access_token_encrypted", &[]);
     assert_eq!(stored(&mut session), updated, "ciphertext passes through");
 
     session.run("DELETE FROM whatsapp_config");
@@ -116,29 +107,13 @@ fn neither_log_nor_errors_nor_activity_show_a_token_that_was_bound() {
     let configure = "SELECT wa_configure(user_id => $1, phone_number_id => $2, business_account_id => '1022',
                                          access_token => $3, webhook_verify_token => 'verify', rate_limit_tier => $4)";
 
-    let refusal = session.refusal(
-        configure,
-        &[&organizer.id, &"1060", &TOKEN, &"tier_of_my_own"],
-    );
+    let refusal = session.refusal(configure, &[&organizer.id, &"1060", &TOKEN, &"tier_of_my_own"]);
     assert_eq!(refusal.sqlstate, "22023", "{refusal:#?}");
-    assert!(
-        refusal.mentions("tier_of_my_own") && !refusal.mentions(TOKEN),
-        "{refusal:#?}"
-    );
-    let refusal = session.refusal(
-        configure,
-        &[
-            &organizer.id,
-            &"1060",
-            &format!("{TOKEN}\nsecond line"),
-            &"tier_1000",
-        ],
-    );
+    assert!(refusal.mentions("tier_of_my_own") && !refusal.mentions(TOKEN), "{refusal:#?}");
+    let refusal = session.refusal(configure, &[&organizer.id, &"1060", &format!("{TOKEN}\nsecond line"), &"tier_1000"]);
     assert!(!refusal.mentions(TOKEN), "{refusal:#?}");
-    let shown: i64 = database.connect().value(
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%' || $1 || '%'",
-        &[&TOKEN],
-    );
+    let shown: i64 =
+        database.connect().value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%' || $1 || '%'", &[&TOKEN]);
 
     assert_eq!(shown, 0);
     assert!(!cluster.log().contains(TOKEN));
@@ -156,9 +131,7 @@ fn wa_configure_blanks_its_own_activity_even_when_the_token_was_a_literal() {
                              access_token => '{OTHER_TOKEN}', webhook_verify_token => 'verify')",
         organizer.id
     ));
-    let query: String = database
-        .connect()
-        .value("SELECT query FROM pg_stat_activity WHERE pid = $1", &[&pid]);
+    let query: String = database.connect().value("SELECT query FROM pg_stat_activity WHERE pid = $1", &[&pid]);
 
     assert!(!query.contains(OTHER_TOKEN), "{query}");
 }
@@ -170,16 +143,8 @@ fn no_function_and_no_view_of_ours_answers_a_token() {
     let organizer = Organizer::create(&mut session);
     organizer.enqueue(&mut session, &numbers(1));
 
-    for source in [
-        "whatsapp_messages",
-        "whatsapp_analytics",
-        "wa_worker_status",
-        "whatsapp_config",
-    ] {
-        let shown: Option<String> = session.value(
-            &format!("SELECT string_agg(t::text, ' ') FROM {source} AS t"),
-            &[],
-        );
+    for source in ["whatsapp_messages", "whatsapp_analytics", "wa_worker_status", "whatsapp_config"] {
+        let shown: Option<String> = session.value(&format!("SELECT string_agg(t::text, ' ') FROM {source} AS t"), &[]);
         assert!(!shown.unwrap_or_default().contains(TOKEN), "{source}");
     }
 }
@@ -240,9 +205,7 @@ const KEY: &str = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=\n";
 #[test]
 fn a_key_file_seals_and_without_it_nothing_is_sent() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.poll_interval", "'1s'")
-        .create();
+    let cluster = serving(&simulator).setting("whatsapp_pg.poll_interval", "'1s'").create();
     let path = key_file(&cluster, KEY, 0o600);
     cluster.configure("whatsapp_pg.key_file", &format!("'{}'", path.display()));
     cluster.start();
@@ -276,18 +239,9 @@ fn an_unusable_key_file_is_refused_with_the_reason() {
         let mut session = database.connect();
         let refusal = session.refusal(configure, &[&TOKEN]);
         assert_eq!(refusal.sqlstate, "F0000", "{word}: {refusal:#?}");
-        assert!(
-            !refusal.detail.is_empty() && !refusal.hint.is_empty(),
-            "{word}: {refusal:#?}"
-        );
-        assert!(
-            refusal.mentions(word) && refusal.mentions("keys"),
-            "{word}: {refusal:#?}"
-        );
-        assert_eq!(
-            session.value::<i64>("SELECT count(*) FROM whatsapp_config", &[]),
-            0
-        );
+        assert!(!refusal.detail.is_empty() && !refusal.hint.is_empty(), "{word}: {refusal:#?}");
+        assert!(refusal.mentions(word) && refusal.mentions("keys"), "{word}: {refusal:#?}");
+        assert_eq!(session.value::<i64>("SELECT count(*) FROM whatsapp_config", &[]), 0);
     };
 
     fs::remove_file(&path).expect("our own file");
@@ -339,10 +293,8 @@ fn a_file_reference_is_read_on_the_server() {
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    session.execute_with(
-        "UPDATE whatsapp_config SET access_token_encrypted = $1",
-        &[&format!("file:{}", path.display())],
-    );
+    session
+        .execute_with("UPDATE whatsapp_config SET access_token_encrypted = $1", &[&format!("file:{}", path.display())]);
     simulator.put_account(graph_simulator::Account {
         phone_number_id: organizer.phone_number_id.clone(),
         token: Some(OTHER_TOKEN.to_owned()),

@@ -26,47 +26,29 @@ const SETTINGS: [(&str, &str, Option<&str>); 15] = [
 
 #[test]
 fn there_are_the_documented_settings_with_their_defaults_and_units() {
-    let documentation =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md"))
-            .expect("the settings are documented");
-    let cluster = Cluster::builder()
-        .setting("whatsapp_pg.graph_url", "'https://graph.facebook.com'")
-        .preloaded()
-        .start();
+    let documentation = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md"))
+        .expect("the settings are documented");
+    let cluster =
+        Cluster::builder().setting("whatsapp_pg.graph_url", "'https://graph.facebook.com'").preloaded().start();
     let mut session = cluster.connect("postgres");
 
-    let names: Vec<String> = session.values(
-        "SELECT name FROM pg_settings WHERE name LIKE 'whatsapp\\_pg.%' ORDER BY 1",
-        &[],
-    );
+    let names: Vec<String> =
+        session.values("SELECT name FROM pg_settings WHERE name LIKE 'whatsapp\\_pg.%' ORDER BY 1", &[]);
     for (name, default, unit) in SETTINGS {
         let name = format!("whatsapp_pg.{name}");
         assert!(names.contains(&name), "{name} is missing");
-        assert!(
-            documentation.contains(&name),
-            "{name} is not in docs/settings.md"
-        );
-        assert_eq!(
-            session.value::<String>(&format!("SHOW {name}"), &[]),
-            default,
-            "{name}"
-        );
+        assert!(documentation.contains(&name), "{name} is not in docs/settings.md");
+        assert_eq!(session.value::<String>(&format!("SHOW {name}"), &[]), default, "{name}");
         let described: (Option<String>, bool) = {
             let row = session
-                .query_one(
-                    "SELECT unit, short_desc <> '' FROM pg_settings WHERE name = $1",
-                    &[&name],
-                )
+                .query_one("SELECT unit, short_desc <> '' FROM pg_settings WHERE name = $1", &[&name])
                 .expect("it is listed");
             (row.get(0), row.get(1))
         };
         assert_eq!(described, (unit.map(String::from), true), "{name}");
     }
     for name in names {
-        assert!(
-            documentation.contains(&name),
-            "{name} is not in docs/settings.md"
-        );
+        assert!(documentation.contains(&name), "{name} is not in docs/settings.md");
     }
 }
 
@@ -74,10 +56,7 @@ fn there_are_the_documented_settings_with_their_defaults_and_units() {
 fn the_prefix_is_reserved_so_that_a_misspelt_setting_is_noticed() {
     let mut session = Cluster::shared().connect("postgres");
     let refusal = session.refusal("SET whatsapp_pg.sender_thread = 3", &[]);
-    assert!(
-        refusal.mentions("whatsapp_pg.sender_thread"),
-        "{refusal:#?}"
-    );
+    assert!(refusal.mentions("whatsapp_pg.sender_thread"), "{refusal:#?}");
 }
 
 #[test]
@@ -87,14 +66,7 @@ fn what_decides_where_requests_go_is_for_superusers_only() {
     let database = cluster.bare_database();
     let mut session = database.connect_as("tenant");
 
-    for setting in [
-        "graph_url",
-        "ca_file",
-        "key_file",
-        "graph_version",
-        "mode",
-        "only_to",
-    ] {
+    for setting in ["graph_url", "ca_file", "key_file", "graph_version", "mode", "only_to"] {
         let refusal = session.refusal(&format!("SET whatsapp_pg.{setting} = 'off'"), &[]);
         assert_eq!(refusal.sqlstate, "42501", "{setting}: {refusal:#?}");
     }
@@ -116,10 +88,7 @@ fn values_that_make_no_sense_are_refused_where_they_are_set() {
         ("max_retries", "many"),
     ] {
         let refusal = session.refusal(&format!("SET whatsapp_pg.{setting} = '{value}'"), &[]);
-        assert_eq!(
-            refusal.sqlstate, "22023",
-            "{setting} = {value}: {refusal:#?}"
-        );
+        assert_eq!(refusal.sqlstate, "22023", "{setting} = {value}: {refusal:#?}");
     }
 }
 
@@ -145,9 +114,7 @@ fn a_base_url_that_is_no_url_is_refused_where_it_is_used() {
 #[test]
 fn a_missing_ca_file_sends_nothing_and_is_named() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.ca_file", "'/nowhere/ca.pem'")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.ca_file", "'/nowhere/ca.pem'").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -162,18 +129,13 @@ fn a_missing_ca_file_sends_nothing_and_is_named() {
     assert_eq!(simulator.stats().requests, 0);
     assert_eq!(organizer.count(&mut session, "queued"), 1);
     let refusal = session.refusal("SELECT wa_process_batch()", &[]);
-    assert!(
-        refusal.mentions("/nowhere/ca.pem") && !refusal.hint.is_empty(),
-        "{refusal:#?}"
-    );
+    assert!(refusal.mentions("/nowhere/ca.pem") && !refusal.hint.is_empty(), "{refusal:#?}");
 }
 
 #[test]
 fn mode_off_holds_everything_and_live_lets_it_go() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.mode", "off")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.mode", "off").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -184,9 +146,7 @@ fn mode_off_holds_everything_and_live_lets_it_go() {
         "SELECT coalesce(note ~ 'mode', false) FROM wa_worker_status WHERE database = current_database()",
         &[],
     );
-    let row = session
-        .query_one("SELECT processed, sent FROM wa_process_batch()", &[])
-        .expect("one row");
+    let row = session.query_one("SELECT processed, sent FROM wa_process_batch()", &[]).expect("one row");
     assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (0, 0));
     assert!(!session.value::<bool>("SELECT wa_rate_ok($1)", &[&organizer.id]));
     assert_eq!(simulator.stats().requests, 0);
@@ -200,9 +160,7 @@ fn mode_off_holds_everything_and_live_lets_it_go() {
 #[test]
 fn only_to_lets_nothing_leave_for_anybody_else() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.only_to", "'+573001000000, +573001000002'")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.only_to", "'+573001000000, +573001000002'").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -215,11 +173,8 @@ fn only_to_lets_nothing_leave_for_anybody_else() {
         &[],
     );
 
-    let mut reached: Vec<String> = simulator
-        .messages(1_000)
-        .iter()
-        .map(|r| r.body["to"].as_str().unwrap_or_default().to_owned())
-        .collect();
+    let mut reached: Vec<String> =
+        simulator.messages(1_000).iter().map(|r| r.body["to"].as_str().unwrap_or_default().to_owned()).collect();
     reached.sort();
     assert_eq!(reached, ["+573001000000", "+573001000002"]);
 
@@ -231,9 +186,7 @@ fn only_to_lets_nothing_leave_for_anybody_else() {
 #[test]
 fn databases_that_are_not_listed_are_not_served() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.databases", "'served'")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.databases", "'served'").start();
     let other = cluster.database();
     cluster.connect("postgres").run("CREATE DATABASE served");
     let mut session = cluster.connect("served");
@@ -246,16 +199,11 @@ fn databases_that_are_not_listed_are_not_served() {
     here.wait_for_count(&mut session, "sent", 1);
 
     assert_eq!(simulator.stats().accepted, 1);
-    let drainers: Vec<String> = session.values(
-        "SELECT datname::text FROM pg_stat_activity WHERE backend_type = 'whatsapp_pg drainer'",
-        &[],
-    );
+    let drainers: Vec<String> =
+        session.values("SELECT datname::text FROM pg_stat_activity WHERE backend_type = 'whatsapp_pg drainer'", &[]);
     assert_eq!(drainers, ["served"]);
     // By hand it still works.
-    let row = other
-        .connect()
-        .query_one("SELECT sent FROM wa_process_batch()", &[])
-        .expect("one row");
+    let row = other.connect().query_one("SELECT sent FROM wa_process_batch()", &[]).expect("one row");
     assert_eq!(row.get::<_, i32>(0), 1);
 }
 

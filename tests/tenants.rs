@@ -1,19 +1,15 @@
 //! Tenants are walled off: who may act for whom, and what each kind of role can see and do.
 
-use harness::fixtures::{
-    HOST_EVENT, HOST_ORGANIZER, REMINDER, TOKEN, load_host_app, numbers, reminder_variables,
-};
+use harness::fixtures::{HOST_EVENT, HOST_ORGANIZER, REMINDER, TOKEN, load_host_app, numbers, reminder_variables};
 use harness::{Cluster, Database, Organizer, Session};
 use uuid::Uuid;
 
-const ENQUEUE: &str = "SELECT count(*) FROM wa_enqueue(user_id => $1, recipients => $2, template_name => $3, variables => $4)";
+const ENQUEUE: &str =
+    "SELECT count(*) FROM wa_enqueue(user_id => $1, recipients => $2, template_name => $3, variables => $4)";
 
 /// Roles belong to the whole server, so these tests have servers of their own. Nothing is sent.
 fn server() -> Cluster {
-    Cluster::builder()
-        .preloaded()
-        .setting("whatsapp_pg.mode", "off")
-        .start()
+    Cluster::builder().preloaded().setting("whatsapp_pg.mode", "off").start()
 }
 
 /// Two organizers, each with two queued messages, and the roles: `ana` and `luis` log in for one of them each, `api`
@@ -32,18 +28,13 @@ fn two_tenants(cluster: &Cluster) -> (Database<'_>, Organizer, Organizer) {
          SELECT wa_grant_organizer('api'); SELECT wa_grant_operator('operator')",
     );
     for (role, organizer) in [("ana", &ana), ("luis", &luis)] {
-        session.execute_with(
-            &format!("SELECT wa_grant_organizer('{role}', $1)"),
-            &[&organizer.id],
-        );
+        session.execute_with(&format!("SELECT wa_grant_organizer('{role}', $1)"), &[&organizer.id]);
     }
     (database, ana, luis)
 }
 
 fn set_subject(session: &mut Session, subject: Uuid) {
-    session.run(&format!(
-        "SET request.jwt.claims = '{{\"sub\": \"{subject}\", \"role\": \"api\"}}'"
-    ));
+    session.run(&format!("SET request.jwt.claims = '{{\"sub\": \"{subject}\", \"role\": \"api\"}}'"));
 }
 
 /// The organizers whose rows the session sees anywhere.
@@ -64,31 +55,14 @@ fn a_role_of_one_organizer_sees_and_queues_for_that_one_only() {
     let mut session = database.connect_as("ana");
 
     assert_eq!(visible(&mut session), [ana.id]);
-    let queued: i64 = session.value(
-        ENQUEUE,
-        &[
-            &ana.id,
-            &vec!["+447400123456"],
-            &REMINDER,
-            &reminder_variables(),
-        ],
-    );
+    let queued: i64 = session.value(ENQUEUE, &[&ana.id, &vec!["+447400123456"], &REMINDER, &reminder_variables()]);
     assert_eq!(queued, 1);
-    assert!(
-        session
-            .refusal("SELECT wa_rate_status($1)", &[&luis.id])
-            .sqlstate
-            == "42501"
-    );
+    assert!(session.refusal("SELECT wa_rate_status($1)", &[&luis.id]).sqlstate == "42501");
     for sql in [
         ENQUEUE.to_owned(),
-        "SELECT wa_configure($1, '1', '1', $3, 'v') FROM (SELECT $2::text[], $4::jsonb) AS unused"
-            .to_owned(),
+        "SELECT wa_configure($1, '1', '1', $3, 'v') FROM (SELECT $2::text[], $4::jsonb) AS unused".to_owned(),
     ] {
-        let refusal = session.refusal(
-            &sql,
-            &[&luis.id, &numbers(1), &REMINDER, &reminder_variables()],
-        );
+        let refusal = session.refusal(&sql, &[&luis.id, &numbers(1), &REMINDER, &reminder_variables()]);
         assert_eq!(refusal.sqlstate, "42501", "{sql}: {refusal:#?}");
     }
     let refusal = session.refusal(
@@ -107,11 +81,7 @@ fn an_api_role_acts_for_the_subject_of_its_token_and_for_nobody_without_one() {
     let (database, ana, luis) = two_tenants(&cluster);
     let mut session = database.connect_as("api");
 
-    for claims in [
-        "",
-        "SET request.jwt.claims = ''",
-        "SET request.jwt.claims = '{}'",
-    ] {
+    for claims in ["", "SET request.jwt.claims = ''", "SET request.jwt.claims = '{}'"] {
         session.run(claims);
         assert_eq!(visible(&mut session), Vec::<Uuid>::new(), "{claims:?}");
         let refusal = session.refusal(
@@ -144,10 +114,7 @@ fn a_role_that_logs_in_directly_cannot_become_somebody_else_by_claims() {
     set_subject(&mut session, luis.id);
 
     assert_eq!(visible(&mut session), [ana.id]);
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[&luis.id, &numbers(1), &REMINDER, &reminder_variables()],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&luis.id, &numbers(1), &REMINDER, &reminder_variables()]);
     assert_eq!(refusal.sqlstate, "42501", "{refusal:#?}");
 }
 
@@ -198,10 +165,7 @@ fn a_role_that_nobody_named_can_do_nothing_at_all() {
         let refusal = session.refusal(sql, &[]);
         assert_eq!(refusal.sqlstate, "42501", "{sql}: {refusal:#?}");
     }
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[&ana.id, &numbers(1), &REMINDER, &reminder_variables()],
-    );
+    let refusal = session.refusal(ENQUEUE, &[&ana.id, &numbers(1), &REMINDER, &reminder_variables()]);
     assert_eq!(refusal.sqlstate, "42501", "{refusal:#?}");
 }
 
@@ -216,15 +180,7 @@ fn an_operator_runs_everything_and_reads_no_secret() {
     let mut both = vec![ana.id, luis.id];
     both.sort();
     assert_eq!(seen, both);
-    session.execute_with(
-        ENQUEUE,
-        &[
-            &luis.id,
-            &vec!["+447400123456"],
-            &REMINDER,
-            &reminder_variables(),
-        ],
-    );
+    session.execute_with(ENQUEUE, &[&luis.id, &vec!["+447400123456"], &REMINDER, &reminder_variables()]);
     luis.configure(&mut session, "");
     session.rows("SELECT * FROM wa_process_batch()", &[]);
     session.rows("SELECT * FROM wa_worker_status", &[]);
@@ -249,16 +205,11 @@ fn only_who_may_read_server_files_may_refer_to_one() {
     let mut session = database.connect_as("ana");
 
     for reference in ["file:/etc/passwd", "vault:somebody else's"] {
-        let refusal = session.refusal(
-            "SELECT wa_configure($1, $2, '1022', $3, 'verify')",
-            &[&ana.id, &ana.phone_number_id, &reference],
-        );
+        let refusal = session
+            .refusal("SELECT wa_configure($1, $2, '1022', $3, 'verify')", &[&ana.id, &ana.phone_number_id, &reference]);
         assert_eq!(refusal.sqlstate, "42501", "{refusal:#?}");
     }
-    session.execute_with(
-        "SELECT wa_configure($1, $2, '1022', $3, 'verify')",
-        &[&ana.id, &ana.phone_number_id, &TOKEN],
-    );
+    session.execute_with("SELECT wa_configure($1, $2, '1022', $3, 'verify')", &[&ana.id, &ana.phone_number_id, &TOKEN]);
 }
 
 #[test]
@@ -278,14 +229,8 @@ fn an_applications_own_definer_function_may_queue_for_its_organizer() {
     ));
     let mut session = database.connect_as("buyer");
 
-    assert_eq!(
-        session.value::<i64>("SELECT confirm('+447400123456')", &[]),
-        1
-    );
-    let refusal = session.refusal(
-        ENQUEUE,
-        &[&ana.id, &numbers(1), &REMINDER, &reminder_variables()],
-    );
+    assert_eq!(session.value::<i64>("SELECT confirm('+447400123456')", &[]), 1);
+    let refusal = session.refusal(ENQUEUE, &[&ana.id, &numbers(1), &REMINDER, &reminder_variables()]);
     assert_eq!(refusal.sqlstate, "42501", "{refusal:#?}");
 }
 
@@ -314,14 +259,9 @@ fn a_task_for_another_organizers_event_is_refused() {
     );
 
     assert!(
-        outcome.is_err()
-            || session.value::<i64>("SELECT count(*) FROM ai_tasks WHERE status = 'failed'", &[])
-                == 1
+        outcome.is_err() || session.value::<i64>("SELECT count(*) FROM ai_tasks WHERE status = 'failed'", &[]) == 1
     );
-    assert_eq!(
-        session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]),
-        0
-    );
+    assert_eq!(session.value::<i64>("SELECT count(*) FROM whatsapp_queue", &[]), 0);
 }
 
 #[test]
@@ -349,15 +289,6 @@ fn functions_and_views_of_the_host_run_with_their_owners_rights_at_most() {
         &[&HOST_EVENT],
     );
 
-    assert_eq!(
-        session.value::<i64>(
-            "SELECT count(*) FROM whatsapp_queue WHERE status = 'queued'",
-            &[]
-        ),
-        35
-    );
-    assert!(!session.value::<bool>(
-        "SELECT rolsuper FROM pg_roles WHERE rolname = 'application'",
-        &[]
-    ));
+    assert_eq!(session.value::<i64>("SELECT count(*) FROM whatsapp_queue WHERE status = 'queued'", &[]), 35);
+    assert!(!session.value::<bool>("SELECT rolsuper FROM pg_roles WHERE rolname = 'application'", &[]));
 }

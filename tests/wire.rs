@@ -17,10 +17,7 @@ fn the_request_is_what_meta_documents() {
 
     let request = simulator.messages(1_000).pop().expect("one request");
     assert_eq!(request.version, "v25.0");
-    assert_eq!(
-        request.headers.get("content-type").map(String::as_str),
-        Some("application/json")
-    );
+    assert_eq!(request.headers.get("content-type").map(String::as_str), Some("application/json"));
     assert_eq!(
         request.body,
         json!({
@@ -82,16 +79,8 @@ fn named_templates_get_named_parameters() {
     let database = Cluster::shared().database_sending_to(&simulator);
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    organizer.add_template(
-        &mut session,
-        "by_name",
-        "en",
-        "Hi {{first_name}}, see you.",
-        &["first_name"],
-    );
-    session.run(
-        "UPDATE whatsapp_templates SET parameter_format = 'NAMED' WHERE template_name = 'by_name'",
-    );
+    organizer.add_template(&mut session, "by_name", "en", "Hi {{first_name}}, see you.", &["first_name"]);
+    session.run("UPDATE whatsapp_templates SET parameter_format = 'NAMED' WHERE template_name = 'by_name'");
 
     session.execute_with(
         "SELECT wa_enqueue(user_id => $1, recipients => $2, template_name => 'by_name', variables => $3)",
@@ -121,12 +110,7 @@ fn a_template_without_variables_is_sent_without_components() {
     organizer.wait_for_count(&mut session, "sent", 1);
 
     let template = &simulator.messages(1_000).pop().expect("one request").body["template"];
-    assert!(
-        template
-            .get("components")
-            .is_none_or(|list| list == &json!([])),
-        "{template}"
-    );
+    assert!(template.get("components").is_none_or(|list| list == &json!([])), "{template}");
 }
 
 #[test]
@@ -135,10 +119,7 @@ fn the_language_of_the_row_is_the_language_on_the_wire() {
     let database = Cluster::shared().database_sending_to(&simulator);
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    for (language, body) in [
-        ("es", "Hola {{1}}, hasta pronto."),
-        ("pt_BR", "Oi {{1}}, até logo."),
-    ] {
+    for (language, body) in [("es", "Hola {{1}}, hasta pronto."), ("pt_BR", "Oi {{1}}, até logo.")] {
         organizer.add_template(&mut session, "greeting", language, body, &["name"]);
     }
     session.run("UPDATE whatsapp_config SET default_language = 'pt_BR'");
@@ -155,21 +136,10 @@ fn the_language_of_the_row_is_the_language_on_the_wire() {
     let mut sent: Vec<(Value, Value)> = simulator
         .messages(1_000)
         .into_iter()
-        .map(|r| {
-            (
-                r.body["to"].clone(),
-                r.body["template"]["language"]["code"].clone(),
-            )
-        })
+        .map(|r| (r.body["to"].clone(), r.body["template"]["language"]["code"].clone()))
         .collect();
     sent.sort_by_key(|(to, _)| to.to_string());
-    assert_eq!(
-        sent,
-        [
-            (json!("+573001000000"), json!("es")),
-            (json!("+573001000001"), json!("pt_BR"))
-        ]
-    );
+    assert_eq!(sent, [(json!("+573001000000"), json!("es")), (json!("+573001000001"), json!("pt_BR"))]);
 }
 
 #[test]
@@ -191,16 +161,10 @@ fn the_token_of_the_account_is_presented() {
 
 #[test]
 fn https_is_spoken_to_a_server_of_the_named_authority_only() {
-    let simulator = Simulator::start(Options {
-        listen: None,
-        tls_listen: Some(([127, 0, 0, 1], 0).into()),
-        ..Options::default()
-    })
-    .expect("the simulator starts");
-    let cluster = Cluster::builder()
-        .preloaded()
-        .setting("whatsapp_pg.retry_delay", "'1s'")
-        .start();
+    let simulator =
+        Simulator::start(Options { listen: None, tls_listen: Some(([127, 0, 0, 1], 0).into()), ..Options::default() })
+            .expect("the simulator starts");
+    let cluster = Cluster::builder().preloaded().setting("whatsapp_pg.retry_delay", "'1s'").start();
     let ca = cluster.path("ca.pem");
     std::fs::copy(simulator.ca_pem_path().expect("TLS is on"), &ca).expect("copied");
     harness::programs::programs().give(&ca);

@@ -61,11 +61,7 @@ fn a_commit_wakes_the_worker_and_a_message_is_on_the_wire_at_once() {
         let began = Instant::now();
         organizer.enqueue(&mut session, &[format!("+57300200{n:04}")]);
         organizer.wait_for_count(&mut session, "sent", n);
-        assert!(
-            began.elapsed() < Duration::from_secs(2),
-            "took {:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() < Duration::from_secs(2), "took {:?}", began.elapsed());
     }
 }
 
@@ -147,20 +143,15 @@ fn a_scheduled_message_waits_for_its_time() {
     );
     organizer.wait_for_count(&mut session, "sent", 1);
 
-    let in_time: bool =
-        session.value("SELECT sent_at >= scheduled_for AND sent_at < scheduled_for + interval '1s' FROM whatsapp_queue", &[]);
-    assert!(
-        in_time,
-        "the worker sleeps until the next row is due, not until its poll"
-    );
+    let in_time: bool = session
+        .value("SELECT sent_at >= scheduled_for AND sent_at < scheduled_for + interval '1s' FROM whatsapp_queue", &[]);
+    assert!(in_time, "the worker sleeps until the next row is due, not until its poll");
 }
 
 #[test]
 fn higher_priority_leaves_first_and_older_before_younger() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.sender_threads", "1")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", "1").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -175,15 +166,10 @@ fn higher_priority_leaves_first_and_older_before_younger() {
     );
     organizer.wait_for_count(&mut session, "sent", 60);
 
-    let order: Vec<String> = simulator
-        .messages(1_000)
-        .iter()
-        .map(|r| r.body["to"].as_str().unwrap_or_default().to_owned())
-        .collect();
-    let wanted: Vec<String> = session.values(
-        "SELECT recipient_phone FROM whatsapp_queue ORDER BY priority DESC, scheduled_for, seq",
-        &[],
-    );
+    let order: Vec<String> =
+        simulator.messages(1_000).iter().map(|r| r.body["to"].as_str().unwrap_or_default().to_owned()).collect();
+    let wanted: Vec<String> =
+        session.values("SELECT recipient_phone FROM whatsapp_queue ORDER BY priority DESC, scheduled_for, seq", &[]);
     assert_eq!(order, wanted);
 }
 
@@ -191,9 +177,7 @@ fn higher_priority_leaves_first_and_older_before_younger() {
 fn one_organizers_backlog_does_not_starve_another() {
     let simulator = simulator();
     simulator.set_latency(Latency::fixed(20));
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.sender_threads", "4")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", "4").start();
     let database = cluster.database();
     let mut session = database.connect();
     let big = Organizer::create(&mut session);
@@ -210,11 +194,7 @@ fn one_organizers_backlog_does_not_starve_another() {
     small.wait_for_count(&mut session, "sent", 3);
 
     // The backlog takes 25 seconds.
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "took {:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
     assert!(big.count(&mut session, "queued") > 0);
 }
 
@@ -227,10 +207,8 @@ fn the_worker_can_be_seen() {
     organizer.enqueue(&mut session, &numbers(7));
     organizer.wait_for_count(&mut session, "sent", 7);
 
-    let launchers: i64 = session.value(
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'whatsapp_pg launcher'",
-        &[],
-    );
+    let launchers: i64 =
+        session.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'whatsapp_pg launcher'", &[]);
     assert_eq!(launchers, 1);
     let pid = wait_for_drainer(&mut session);
     session.wait_for(
@@ -261,16 +239,10 @@ fn no_transaction_and_no_snapshot_is_open_during_a_call() {
     organizer.enqueue(&mut session, &numbers(4));
     wait_for_in_flight(&simulator, 4);
 
-    let quiet: bool = session.value(
-        "SELECT xact_start IS NULL AND backend_xmin IS NULL FROM pg_stat_activity WHERE pid = $1",
-        &[&pid],
-    );
+    let quiet: bool = session
+        .value("SELECT xact_start IS NULL AND backend_xmin IS NULL FROM pg_stat_activity WHERE pid = $1", &[&pid]);
     assert!(quiet);
-    assert_eq!(
-        simulator.stats().in_flight,
-        4,
-        "the calls ended while we looked"
-    );
+    assert_eq!(simulator.stats().in_flight, 4, "the calls ended while we looked");
     assert_eq!(organizer.count(&mut session, "sending"), 4);
 }
 

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use graph_simulator::{Latency, Simulator};
-use harness::fixtures::{
-    numbers, serving, simulator, wait_for_accepted, wait_for_drainer, wait_for_in_flight,
-};
+use harness::fixtures::{numbers, serving, simulator, wait_for_accepted, wait_for_drainer, wait_for_in_flight};
 use harness::{Cluster, Organizer, Session, Stop};
 use uuid::Uuid;
 
@@ -37,22 +35,14 @@ fn assert_adds_up(session: &mut Session, simulator: &Simulator, ids: &[Uuid], mo
             other => panic!("{id} is {other}"),
         }
     }
-    assert!(
-        unknown <= most_unknown,
-        "{unknown} rows are unknown, {most_unknown} can have been in flight"
-    );
+    assert!(unknown <= most_unknown, "{unknown} rows are unknown, {most_unknown} can have been in flight");
 }
 
 #[test]
 fn kill_9_of_the_drainer_in_the_middle_of_ten_thousand_loses_none_and_doubles_none() {
     let simulator = simulator();
-    simulator.set_latency(Latency {
-        ms: 5,
-        jitter_ms: 10,
-    });
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.sender_threads", &THREADS.to_string())
-        .start();
+    simulator.set_latency(Latency { ms: 5, jitter_ms: 10 });
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", &THREADS.to_string()).start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -74,13 +64,8 @@ fn kill_9_of_the_drainer_in_the_middle_of_ten_thousand_loses_none_and_doubles_no
 #[test]
 fn three_crashes_in_a_row_lose_none_and_double_none() {
     let simulator = simulator();
-    simulator.set_latency(Latency {
-        ms: 5,
-        jitter_ms: 10,
-    });
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.sender_threads", &THREADS.to_string())
-        .start();
+    simulator.set_latency(Latency { ms: 5, jitter_ms: 10 });
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", &THREADS.to_string()).start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -100,13 +85,8 @@ fn three_crashes_in_a_row_lose_none_and_double_none() {
 #[test]
 fn kill_9_of_the_server_loses_none_and_doubles_none() {
     let simulator = simulator();
-    simulator.set_latency(Latency {
-        ms: 5,
-        jitter_ms: 10,
-    });
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.sender_threads", &THREADS.to_string())
-        .start();
+    simulator.set_latency(Latency { ms: 5, jitter_ms: 10 });
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", &THREADS.to_string()).start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -124,10 +104,7 @@ fn kill_9_of_the_server_loses_none_and_doubles_none() {
 #[test]
 fn a_committed_claim_survives_a_crash_even_where_synchronous_commit_is_off() {
     let simulator = simulator();
-    simulator.set_latency(Latency {
-        ms: 5,
-        jitter_ms: 10,
-    });
+    simulator.set_latency(Latency { ms: 5, jitter_ms: 10 });
     let cluster = serving(&simulator)
         .setting("whatsapp_pg.sender_threads", &THREADS.to_string())
         .setting("synchronous_commit", "off")
@@ -160,10 +137,7 @@ fn a_terminated_worker_comes_back_by_itself() {
 
     for backend_type in ["whatsapp_pg drainer", "whatsapp_pg launcher"] {
         wait_for_drainer(&mut session);
-        let pid: i32 = session.value(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = $1",
-            &[&backend_type],
-        );
+        let pid: i32 = session.value("SELECT pid FROM pg_stat_activity WHERE backend_type = $1", &[&backend_type]);
         assert!(session.value::<bool>("SELECT pg_terminate_backend($1)", &[&pid]));
         session.wait_for(
             "another one",
@@ -180,9 +154,7 @@ fn a_terminated_worker_comes_back_by_itself() {
 fn a_fast_shutdown_with_64_calls_in_flight_is_fast_and_nothing_is_doubled() {
     let simulator = simulator();
     simulator.set_latency(Latency::fixed(20_000));
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.sender_threads", "64")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", "64").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
@@ -220,17 +192,12 @@ fn a_standby_is_silent_and_sends_once_it_is_promoted() {
     cluster.wait_for_replay(&standby);
 
     let mut on_standby = standby.connect(database.name());
-    let workers: i64 = on_standby.value(
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'whatsapp_pg%'",
-        &[],
-    );
+    let workers: i64 =
+        on_standby.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'whatsapp_pg%'", &[]);
     assert_eq!(workers, 0, "a standby runs no worker");
     let refusal = on_standby.refusal("SELECT wa_process_batch()", &[]);
     assert_eq!(refusal.sqlstate, "25006", "{refusal:#?}");
-    assert!(on_standby.value::<bool>(
-        "SELECT count(*) > 0 FROM wa_rate_status($1)",
-        &[&organizer.id]
-    ));
+    assert!(on_standby.value::<bool>("SELECT count(*) > 0 FROM wa_rate_status($1)", &[&organizer.id]));
 
     cluster.stop(Stop::Immediate);
     standby.promote();
@@ -243,19 +210,14 @@ fn a_standby_is_silent_and_sends_once_it_is_promoted() {
 #[test]
 fn a_read_only_database_is_a_hold_and_not_a_crash() {
     let simulator = simulator();
-    let cluster = serving(&simulator)
-        .setting("whatsapp_pg.poll_interval", "'1s'")
-        .start();
+    let cluster = serving(&simulator).setting("whatsapp_pg.poll_interval", "'1s'").start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
     wait_for_drainer(&mut session);
 
     database.configure("default_transaction_read_only", "on");
-    let pid: i32 = session.value(
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'whatsapp_pg drainer'",
-        &[],
-    );
+    let pid: i32 = session.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'whatsapp_pg drainer'", &[]);
     session.run(&format!("SELECT pg_terminate_backend({pid})"));
     organizer.enqueue(&mut session, &numbers(2));
     session.wait_for(
@@ -287,9 +249,9 @@ fn hostile_defaults_of_the_database_do_not_hurt_the_worker() {
     ] {
         database.configure(setting, value);
     }
-    let mut session = Session::open(database.config().options(
-        "-c statement_timeout=0 -c lock_timeout=0 -c search_path=public -c row_security=on",
-    ));
+    let mut session = Session::open(
+        database.config().options("-c statement_timeout=0 -c lock_timeout=0 -c search_path=public -c row_security=on"),
+    );
     session.run("CREATE EXTENSION whatsapp_pg SCHEMA public");
     let organizer = Organizer::create(&mut session);
 

@@ -62,45 +62,33 @@ fn configure(arguments: &Arguments) -> Result<Uuid> {
     caller.check_may_act_for(&organizer)?;
     let phone_number_id = digits(arguments.phone_number_id, "phone_number_id")?;
     let business_account_id = digits(arguments.business_account_id, "business_account_id")?;
-    let portfolio_id = arguments
-        .portfolio_id
-        .map(|id| digits(Some(id), "portfolio_id"))
-        .transpose()?;
+    let portfolio_id = arguments.portfolio_id.map(|id| digits(Some(id), "portfolio_id")).transpose()?;
     let token = text(arguments.access_token, "access_token")?;
     let verify_token = text(arguments.webhook_verify_token, "webhook_verify_token")?;
-    let app_secret = arguments
-        .app_secret
-        .map(|secret| text(Some(secret), "app_secret"))
-        .transpose()?;
+    let app_secret = arguments.app_secret.map(|secret| text(Some(secret), "app_secret")).transpose()?;
     let tier = required(arguments.rate_limit_tier, "rate_limit_tier")?;
     Tier::parse(tier).map_err(|error| {
-        Error::new(
-            Kind::InvalidParameter,
-            "rate_limit_tier is not a messaging tier",
-        )
-        .detail(error.to_string())
+        Error::new(Kind::InvalidParameter, "rate_limit_tier is not a messaging tier").detail(error.to_string())
     })?;
     let per_second = required(arguments.messages_per_second, "messages_per_second")?;
     if !(1..=1000).contains(&per_second) {
         return Err(Error::new(Kind::InvalidParameter, "messages_per_second must be between 1 and 1000")
             .detail(format!("It is {per_second}."))
-            .hint("Meta gives a number 80 a second, 20 when it is also used in the Business app, 1000 after an upgrade."));
+            .hint(
+                "Meta gives a number 80 a second, 20 when it is also used in the Business app, 1000 after an upgrade.",
+            ));
     }
     let status = required(arguments.status, "status")?;
     if !matches!(status, "active" | "inactive") {
-        return Err(
-            Error::new(Kind::InvalidParameter, "status must be active or inactive")
-                .detail(format!("It is \"{status}\".")),
-        );
+        return Err(Error::new(Kind::InvalidParameter, "status must be active or inactive")
+            .detail(format!("It is \"{status}\".")));
     }
     secrets::check_may_refer(token)?;
     if let Some(secret) = app_secret {
         secrets::check_may_refer(secret)?;
     }
     caller::as_owner(|| {
-        if caller != Caller::Operator
-            && config::other_organizer_with(phone_number_id, &organizer)?.is_some()
-        {
+        if caller != Caller::Operator && config::other_organizer_with(phone_number_id, &organizer)?.is_some() {
             return Err(Error::new(
                 Kind::Privilege,
                 format!("phone number {phone_number_id} belongs to another organizer"),
@@ -130,16 +118,10 @@ fn configure(arguments: &Arguments) -> Result<Uuid> {
 fn text<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
     let value = required(value, name)?.trim();
     if value.is_empty() {
-        return Err(Error::new(
-            Kind::InvalidParameter,
-            format!("{name} must not be empty"),
-        ));
+        return Err(Error::new(Kind::InvalidParameter, format!("{name} must not be empty")));
     }
     if value.chars().any(char::is_control) {
-        return Err(Error::new(
-            Kind::InvalidParameter,
-            format!("{name} contains a control character"),
-        ));
+        return Err(Error::new(Kind::InvalidParameter, format!("{name} contains a control character")));
     }
     Ok(value)
 }
@@ -147,11 +129,7 @@ fn text<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
 /// One of Meta's ids. It becomes part of a URL, so nothing but digits passes (letters for test systems).
 fn digits<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
     let value = text(value, name)?;
-    if value.len() > 64
-        || !value
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-    {
+    if value.len() > 64 || !value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
         return Err(Error::new(Kind::InvalidParameter, format!("{name} is not an id"))
             .detail("Meta's ids are digits.")
             .hint("Copy it from WhatsApp Manager: API Setup shows phone number id and business account id."));
@@ -163,9 +141,6 @@ fn digits<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
 fn hide_statement() {
     // SAFETY: Postgres copies the text.
     unsafe {
-        pg_sys::pgstat_report_activity(
-            pg_sys::BackendState::STATE_RUNNING,
-            c"SELECT wa_configure(...)".as_ptr(),
-        )
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, c"SELECT wa_configure(...)".as_ptr())
     };
 }

@@ -18,13 +18,7 @@ fn wa_process_batch(
 ) -> Result<
     TableIterator<
         'static,
-        (
-            name!(processed, i32),
-            name!(sent, i32),
-            name!(failed, i32),
-            name!(rescheduled, i32),
-            name!(unknown, i32),
-        ),
+        (name!(processed, i32), name!(sent, i32), name!(failed, i32), name!(rescheduled, i32), name!(unknown, i32)),
     >,
     ErrorReport,
 > {
@@ -41,25 +35,16 @@ fn wa_process_batch(
 
 fn process(batch_size: Option<i32>) -> Result<Tally> {
     let batch_size = required(batch_size, "batch_size")?;
-    let rows = u32::try_from(batch_size)
-        .ok()
-        .filter(|rows| (1..=100_000).contains(rows))
-        .ok_or_else(|| {
-            Error::new(
-                Kind::InvalidParameter,
-                "batch_size must be between 1 and 100000",
-            )
+    let rows = u32::try_from(batch_size).ok().filter(|rows| (1..=100_000).contains(rows)).ok_or_else(|| {
+        Error::new(Kind::InvalidParameter, "batch_size must be between 1 and 100000")
             .detail(format!("It is {batch_size}."))
-        })?;
+    })?;
     Caller::current()?.check_is_operator("process the queue of all organizers")?;
     // SAFETY: reads process-wide state.
     if unsafe { pg_sys::RecoveryInProgress() || pg_sys::XactReadOnly } {
-        return Err(Error::new(
-            Kind::ReadOnly,
-            "cannot send messages in a read-only transaction",
-        )
-        .detail("This server is a standby, or the transaction is read-only.")
-        .hint("Run wa_process_batch() on the primary in a normal transaction."));
+        return Err(Error::new(Kind::ReadOnly, "cannot send messages in a read-only transaction")
+            .detail("This server is a standby, or the transaction is read-only.")
+            .hint("Run wa_process_batch() on the primary in a normal transaction."));
     }
     batch::run(rows)
 }

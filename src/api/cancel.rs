@@ -16,32 +16,14 @@ fn wa_cancel(
     campaign_id: Option<Uuid>,
     user_id: Option<Uuid>,
 ) -> Answer<i64> {
-    Ok(cancel(&Selection {
-        id,
-        task_id,
-        event_id,
-        campaign_id,
-        organizer: user_id,
-    })?)
+    Ok(cancel(&Selection { id, task_id, event_id, campaign_id, organizer: user_id })?)
 }
 
 fn cancel(selection: &Selection) -> Result<i64> {
-    let Selection {
-        id,
-        task_id,
-        event_id,
-        campaign_id,
-        organizer,
-    } = selection;
-    if [id, task_id, event_id, campaign_id, organizer]
-        .iter()
-        .all(|given| given.is_none())
-    {
-        return Err(Error::new(
-            Kind::InvalidParameter,
-            "wa_cancel() must be told what to cancel",
-        )
-        .hint("Name one of: id, task_id, event_id, campaign_id, user_id."));
+    let Selection { id, task_id, event_id, campaign_id, organizer } = selection;
+    if [id, task_id, event_id, campaign_id, organizer].iter().all(|given| given.is_none()) {
+        return Err(Error::new(Kind::InvalidParameter, "wa_cancel() must be told what to cancel")
+            .hint("Name one of: id, task_id, event_id, campaign_id, user_id."));
     }
     let caller = Caller::current()?;
     caller::as_owner(|| {

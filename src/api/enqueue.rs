@@ -114,12 +114,7 @@ fn wa_send(
     Ok(send(numbers(recipients), common)?)
 }
 
-fn enqueue(
-    user_id: Option<Uuid>,
-    given: Result<Vec<Given>>,
-    common: Common,
-    sink: &mut Sink,
-) -> Result<()> {
+fn enqueue(user_id: Option<Uuid>, given: Result<Vec<Given>>, common: Common, sink: &mut Sink) -> Result<()> {
     let organizer = required(user_id, "user_id")?;
     Caller::current()?.check_may_act_for(&organizer)?;
     caller::as_owner(|| {
@@ -148,46 +143,29 @@ fn send(given: Result<Vec<Given>>, common: Common) -> Result<JsonB> {
 fn numbers(recipients: Option<Vec<Option<String>>>) -> Result<Vec<Given>> {
     let recipients = required(recipients, "recipients")?;
     if let Some(position) = recipients.iter().position(Option::is_none) {
-        return Err(
-            Error::new(Kind::Null, "recipients must not contain null").detail(format!(
-                "Element {} of {} is null.",
-                position + 1,
-                recipients.len()
-            )),
-        );
+        return Err(Error::new(Kind::Null, "recipients must not contain null").detail(format!(
+            "Element {} of {} is null.",
+            position + 1,
+            recipients.len()
+        )));
     }
-    Ok(recipients
-        .into_iter()
-        .flatten()
-        .map(|to| Given {
-            to,
-            variables: None,
-        })
-        .collect())
+    Ok(recipients.into_iter().flatten().map(|to| Given { to, variables: None }).collect())
 }
 
 fn one_number(recipient: Option<String>) -> Result<Vec<Given>> {
     let to = required(recipient, "recipient")?;
     let looks = to.trim_start();
     if looks.starts_with('{') {
-        return Err(Error::new(
-            Kind::InvalidParameter,
-            "recipient is one phone number, not an array",
-        )
-        .detail("The text looks like an array.")
-        .hint(
-            "Cast it, wa_enqueue(…, recipients => '{…}'::text[], …), or write ARRAY['+…', '+…'].",
-        ));
+        return Err(Error::new(Kind::InvalidParameter, "recipient is one phone number, not an array")
+            .detail("The text looks like an array.")
+            .hint("Cast it, wa_enqueue(…, recipients => '{…}'::text[], …), or write ARRAY['+…', '+…']."));
     }
     if looks.starts_with('[') || looks.starts_with('"') {
         return Err(Error::new(Kind::InvalidParameter, "recipient is one phone number, not JSON")
             .detail("The text looks like JSON.")
             .hint("For a JSON list of {\"to\", \"variables\"} write wa_enqueue(…, messages => '[…]'::jsonb, …)."));
     }
-    Ok(vec![Given {
-        to,
-        variables: None,
-    }])
+    Ok(vec![Given { to, variables: None }])
 }
 
 fn messages_of(messages: Option<JsonB>) -> Result<Vec<Given>> {
@@ -211,17 +189,11 @@ fn messages_of(messages: Option<JsonB>) -> Result<Vec<Given>> {
             None | Some(Value::Null) => None,
             Some(Value::Object(variables)) => Some(variables),
             Some(_) => {
-                return Err(shape(format!(
-                    "\"variables\" of element {} is not an object.",
-                    n + 1
-                )));
+                return Err(shape(format!("\"variables\" of element {} is not an object.", n + 1)));
             }
         };
         if let Some(other) = message.keys().next() {
-            return Err(shape(format!(
-                "Element {} has \"{other}\", which is not known.",
-                n + 1
-            )));
+            return Err(shape(format!("Element {} has \"{other}\", which is not known.", n + 1)));
         }
         given.push(Given { to, variables });
     }
@@ -265,46 +237,28 @@ impl<'a> Call<'a> {
         };
         let priority = required(common.priority, "priority")?;
         if !(1..=10).contains(&priority) {
-            return Err(
-                Error::new(Kind::InvalidParameter, "priority must be between 1 and 10")
-                    .detail(format!("It is {priority}."))
-                    .hint("10 leaves first, 5 is the default."),
-            );
+            return Err(Error::new(Kind::InvalidParameter, "priority must be between 1 and 10")
+                .detail(format!("It is {priority}."))
+                .hint("10 leaves first, 5 is the default."));
         }
         let on_bad = match required(common.on_bad, "on_bad")? {
             "refuse" => OnBad::Refuse,
             "record" => OnBad::Record,
             other => {
-                return Err(
-                    Error::new(Kind::InvalidParameter, "on_bad must be refuse or record")
-                        .detail(format!("It is \"{other}\".")),
-                );
+                return Err(Error::new(Kind::InvalidParameter, "on_bad must be refuse or record")
+                    .detail(format!("It is \"{other}\".")));
             }
         };
         let now = Timestamp::now();
-        let asked_schedule = common
-            .scheduled_for
-            .map_or(now, |at| Timestamp(pg_sys::TimestampTz::from(at)));
-        let scheduled_for = if asked_schedule < now {
-            transaction_start().min(now)
-        } else {
-            asked_schedule
-        };
-        let expires_at = common
-            .expires_at
-            .map(|at| Timestamp(pg_sys::TimestampTz::from(at)));
+        let asked_schedule = common.scheduled_for.map_or(now, |at| Timestamp(pg_sys::TimestampTz::from(at)));
+        let scheduled_for = if asked_schedule < now { transaction_start().min(now) } else { asked_schedule };
+        let expires_at = common.expires_at.map(|at| Timestamp(pg_sys::TimestampTz::from(at)));
         if expires_at.is_some_and(|at| at <= now || at <= scheduled_for) {
-            return Err(Error::new(
-                Kind::InvalidParameter,
-                "expires_at must be later than scheduled_for and than now",
-            )
-            .detail("A message that expires before it may leave can never be sent.")
-            .hint("Leave expires_at out, or move it behind scheduled_for."));
+            return Err(Error::new(Kind::InvalidParameter, "expires_at must be later than scheduled_for and than now")
+                .detail("A message that expires before it may leave can never be sent.")
+                .hint("Leave expires_at out, or move it behind scheduled_for."));
         }
-        if common
-            .idempotency_key
-            .is_some_and(|key| key.trim().is_empty())
-        {
+        if common.idempotency_key.is_some_and(|key| key.trim().is_empty()) {
             return Err(Error::new(Kind::InvalidParameter, "idempotency_key must not be empty")
                 .detail("An empty key would make all calls without a key of their own the same call.")
                 .hint("Leave it out, or pass what identifies the call in your application."));
@@ -327,22 +281,13 @@ impl<'a> Call<'a> {
                 Kind::NotReady,
                 format!("the WhatsApp account of organizer {organizer} is not active"),
             )
-            .detail(
-                "Its status in whatsapp_config is not \"active\", so nothing of it would leave.",
-            )
+            .detail("Its status in whatsapp_config is not \"active\", so nothing of it would leave.")
             .hint("Run wa_configure(…, status => 'active'), or set whatsapp_config.status."));
         }
-        let template = templates::find(
-            &organizer,
-            name,
-            common.language,
-            account.default_language.as_deref(),
-        )?
-        .parse()?;
+        let template =
+            templates::find(&organizer, name, common.language, account.default_language.as_deref())?.parse()?;
         if given.iter().any(|recipient| recipient.variables.is_none()) {
-            template
-                .check(&variables)
-                .map_err(|violations| variables_error(&template, &violations))?;
+            template.check(&variables).map_err(|violations| variables_error(&template, &violations))?;
         }
         Ok(Self {
             organizer,
@@ -384,12 +329,11 @@ impl<'a> Call<'a> {
         match idempotency::claim(&self.organizer, key, &self.fingerprint())? {
             Claimed::New => Ok(None),
             Claimed::Same => Ok(Some(key)),
-            Claimed::Other => Err(Error::new(
-                Kind::Conflict,
-                format!("idempotency key \"{key}\" was used for another call"),
-            )
-            .detail("A key stands for one call with one set of arguments.")
-            .hint("Use a new key for a new call; repeat a call with all its arguments unchanged.")),
+            Claimed::Other => {
+                Err(Error::new(Kind::Conflict, format!("idempotency key \"{key}\" was used for another call"))
+                    .detail("A key stands for one call with one set of arguments.")
+                    .hint("Use a new key for a new call; repeat a call with all its arguments unchanged."))
+            }
         }
     }
 
@@ -415,12 +359,10 @@ impl<'a> Call<'a> {
                 hash.update(serde_json::to_string(variables).unwrap_or_default());
             }
         }
-        hash.finalize()
-            .iter()
-            .fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
+        hash.finalize().iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 
     /// Normalizes the numbers, collapses duplicates, and refuses or records what cannot be written to.
@@ -461,9 +403,7 @@ impl<'a> Call<'a> {
             return Err(self.refusal(&bad, bad_count));
         }
         if duplicates > 0 {
-            notice(&format!(
-                "{duplicates} duplicate number(s) in the call were collapsed"
-            ));
+            notice(&format!("{duplicates} duplicate number(s) in the call were collapsed"));
         }
         if !unlikely.is_empty() {
             notice(&format!(
@@ -481,20 +421,12 @@ impl<'a> Call<'a> {
         };
         let mut merged = self.variables.clone();
         merged.extend(own.clone());
-        let problem = self
-            .template
-            .check(&merged)
-            .err()
-            .map(|violations| list(&violations));
+        let problem = self.template.check(&merged).err().map(|violations| list(&violations));
         (Some(Value::Object(merged).to_string()), problem)
     }
 
     fn refusal(&self, bad: &[String], count: usize) -> Error {
-        let more = if count > bad.len() {
-            format!("; and {} more", count - bad.len())
-        } else {
-            String::new()
-        };
+        let more = if count > bad.len() { format!("; and {} more", count - bad.len()) } else { String::new() };
         Error::new(Kind::InvalidParameter, format!("{count} of {} recipients cannot be written to", self.given.len()))
             .detail(format!("{}{more}", bad.join("; ")))
             .hint("Correct them, or pass on_bad => 'record' to queue the others and keep these as failed rows with the reason.")
@@ -509,22 +441,14 @@ pub fn variables_error(template: &Template, violations: &[cloud_api::Violation])
     };
     Error::new(
         Kind::InvalidParameter,
-        format!(
-            "variables do not fit template \"{}\" ({})",
-            template.name(),
-            template.language()
-        ),
+        format!("variables do not fit template \"{}\" ({})", template.name(), template.language()),
     )
     .detail(list(violations))
     .hint(takes)
 }
 
 fn list(violations: &[cloud_api::Violation]) -> String {
-    violations
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn kind_of(value: &Value) -> &'static str {
@@ -547,11 +471,7 @@ fn shorten(text: &str) -> String {
 }
 
 fn notice(text: &str) {
-    ereport!(
-        NOTICE,
-        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-        text.to_owned()
-    );
+    ereport!(NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, text.to_owned());
 }
 
 /// now(): the start of the transaction, the same for all its calls.

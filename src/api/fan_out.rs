@@ -32,10 +32,7 @@ fn whatsapp_task_owner<'a>(
 }
 
 fn own<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
-    let mut row = trigger
-        .new()
-        .ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?
-        .into_owned();
+    let mut row = trigger.new().ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?.into_owned();
     let Some(event_id) = field::<Uuid>(&row, "event_id")? else {
         return Ok(row);
     };
@@ -43,12 +40,7 @@ fn own<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
     let event = caller::as_owner(|| host::linked().and_then(|host| host.event(&event_id)));
     if let Ok(Some(event)) = event {
         row.set_by_name("user_id", event.organizer)
-            .map_err(|error| {
-                Error::new(
-                    Kind::Internal,
-                    format!("ai_tasks has no column user_id: {error}"),
-                )
-            })?;
+            .map_err(|error| Error::new(Kind::Internal, format!("ai_tasks has no column user_id: {error}")))?;
     }
     Ok(row)
 }
@@ -63,9 +55,7 @@ fn whatsapp_task_fan_out<'a>(
 }
 
 fn fan_out<'a>(trigger: &'a PgTrigger<'a>) -> Result<()> {
-    let row = trigger
-        .new()
-        .ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?;
+    let row = trigger.new().ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?;
     let id = field::<Uuid>(&row.into_owned(), "id")?.ok_or_else(|| Error::null("id"))?;
     let caller = Caller::current()?;
     caller::as_owner(|| {
@@ -81,70 +71,45 @@ fn run(id: &Uuid, caller: &Caller) -> Result<()> {
         return Ok(());
     };
     let host = host::linked()?;
-    let event = host.event(&task.event_id)?.ok_or_else(|| {
-        Error::new(
-            Kind::UndefinedObject,
-            format!("event {} does not exist", task.event_id),
-        )
-    })?;
+    let event = host
+        .event(&task.event_id)?
+        .ok_or_else(|| Error::new(Kind::UndefinedObject, format!("event {} does not exist", task.event_id)))?;
     caller.check_may_act_for(&event.organizer)?;
     let account = config::account(&event.organizer)?.ok_or_else(|| {
-        Error::new(
-            Kind::UndefinedObject,
-            format!(
-                "WhatsApp is not configured for organizer {}",
-                event.organizer
-            ),
-        )
+        Error::new(Kind::UndefinedObject, format!("WhatsApp is not configured for organizer {}", event.organizer))
     })?;
     let metadata = match &task.metadata.0 {
         Value::Object(metadata) => metadata.clone(),
         _ => {
-            return Err(Error::new(
-                Kind::InvalidParameter,
-                "metadata must be a JSON object",
-            ));
+            return Err(Error::new(Kind::InvalidParameter, "metadata must be a JSON object"));
         }
     };
     let language = metadata.get("language").and_then(Value::as_str);
-    let template = templates::find(
-        &event.organizer,
-        &task.template,
-        language,
-        account.default_language.as_deref(),
-    )?
-    .parse()?;
+    let template =
+        templates::find(&event.organizer, &task.template, language, account.default_language.as_deref())?.parse()?;
     let filter = filter_of(&task)?;
     let unknown = host.unknown_keys(&task.event_id, &filter)?;
     if !unknown.is_empty() {
-        return Err(Error::new(Kind::InvalidParameter, format!("recipient_filter names what nobody has: {}", unknown.join(", ")))
-            .detail("A key must be a column of attendees or orders, or be in some attendee's attendee_info."));
+        return Err(Error::new(
+            Kind::InvalidParameter,
+            format!("recipient_filter names what nobody has: {}", unknown.join(", ")),
+        )
+        .detail("A key must be a column of attendees or orders, or be in some attendee's attendee_info."));
     }
     // What is the same for all: the task's metadata, and the event over it.
     let mut common = metadata;
     if let Value::Object(fields) = event.fields.0 {
         common.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
     }
-    let fan = Fan {
-        task: &task,
-        organizer: event.organizer,
-        template: &template,
-    };
+    let fan = Fan { task: &task, organizer: event.organizer, template: &template };
     let mut counts = Counts::default();
     let mut seen = HashSet::new();
     let mut unfilled = None;
     let names = template.variables().to_vec();
-    host.each_attendee(
-        &task.event_id,
-        &JsonB(Value::Object(common)),
-        &filter,
-        &names,
-        CHUNK,
-        |attendees| fan.queue(attendees, &mut seen, &mut counts, &mut unfilled),
-    )?;
-    if let Some(reason) =
-        unfilled.filter(|_| counts.queued == 0 && counts.unfilled == counts.refused)
-    {
+    host.each_attendee(&task.event_id, &JsonB(Value::Object(common)), &filter, &names, CHUNK, |attendees| {
+        fan.queue(attendees, &mut seen, &mut counts, &mut unfilled)
+    })?;
+    if let Some(reason) = unfilled.filter(|_| counts.queued == 0 && counts.unfilled == counts.refused) {
         return Err(Error::new(Kind::InvalidParameter, "the template's variables could not be filled for anybody")
             .detail(reason)
             .hint("Put what is the same for all into the task's metadata, and the rest into attendee_info."));
@@ -156,11 +121,8 @@ fn filter_of(task: &Task) -> Result<JsonB> {
     match task.filter.as_ref().map(|filter| &filter.0) {
         None | Some(Value::Null) => Ok(JsonB(Value::Object(Map::new()))),
         Some(Value::Object(filter)) => Ok(JsonB(Value::Object(filter.clone()))),
-        Some(_) => Err(Error::new(
-            Kind::InvalidParameter,
-            "recipient_filter must be a JSON object",
-        )
-        .detail("For example: {\"ticket_type\": \"VIP\"}")),
+        Some(_) => Err(Error::new(Kind::InvalidParameter, "recipient_filter must be a JSON object")
+            .detail("For example: {\"ticket_type\": \"VIP\"}")),
     }
 }
 
@@ -186,12 +148,7 @@ impl Fan<'_> {
                 continue;
             };
             match PhoneNumber::parse(&phone) {
-                Err(error) => recipients.refuse(
-                    phone,
-                    Some(attendee.variables),
-                    "invalid_number",
-                    error.to_string(),
-                ),
+                Err(error) => recipients.refuse(phone, Some(attendee.variables), "invalid_number", error.to_string()),
                 Ok(parsed) => {
                     let number = parsed.number.as_str().to_owned();
                     if !seen.insert(number.clone()) {
@@ -203,12 +160,7 @@ impl Fan<'_> {
                         Some(reason) => {
                             counts.unfilled += 1;
                             unfilled.get_or_insert_with(|| reason.clone());
-                            recipients.refuse(
-                                number,
-                                Some(attendee.variables),
-                                "invalid_variables",
-                                reason,
-                            );
+                            recipients.refuse(number, Some(attendee.variables), "invalid_variables", reason);
                         }
                     }
                 }
@@ -244,12 +196,6 @@ impl Fan<'_> {
             return Some("the variables are not a JSON object".to_owned());
         };
         let violations = self.template.check(&variables).err()?;
-        Some(
-            violations
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("; "),
-        )
+        Some(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     }
 }

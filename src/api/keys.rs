@@ -31,8 +31,7 @@ fn wa_import_key(key: Option<&str>) -> Answer<String> {
     let run = || -> Result<_> {
         check_is_owner("import an encryption key")?;
         let key = Key::parse(required(key, "key")?.trim()).map_err(|error| {
-            Error::new(Kind::InvalidParameter, "this is not an encryption key")
-                .detail(error.to_string())
+            Error::new(Kind::InvalidParameter, "this is not an encryption key").detail(error.to_string())
         })?;
         caller::as_owner(|| {
             let id = key.id().to_string();
@@ -57,18 +56,10 @@ fn rotate() -> Result<String> {
     let mut opened = Vec::new();
     for (organizer, token, app_secret) in config::secrets()? {
         let open = |column, value: &str| -> Result<Option<keyring::Secret>> {
-            if keyring::is_sealed(value) {
-                secrets::open(&organizer, column, value).map(Some)
-            } else {
-                Ok(None)
-            }
+            if keyring::is_sealed(value) { secrets::open(&organizer, column, value).map(Some) } else { Ok(None) }
         };
         let plain_token = open(Column::Token, &token)?;
-        let plain_secret = app_secret
-            .as_deref()
-            .map(|value| open(Column::AppSecret, value))
-            .transpose()?
-            .flatten();
+        let plain_secret = app_secret.as_deref().map(|value| open(Column::AppSecret, value)).transpose()?.flatten();
         opened.push((organizer, token, plain_token, app_secret, plain_secret));
     }
     // With a key file, its first line is the key that seals: it was put there by hand, and only the sealing is left to do.
@@ -84,11 +75,7 @@ fn rotate() -> Result<String> {
             None => token,
         };
         let app_secret = match plain_secret {
-            Some(plain) => Some(secrets::to_store(
-                &organizer,
-                Column::AppSecret,
-                plain.expose(),
-            )?),
+            Some(plain) => Some(secrets::to_store(&organizer, Column::AppSecret, plain.expose())?),
             None => app_secret,
         };
         config::replace_secrets(&organizer, &token, app_secret.as_deref())?;
@@ -107,8 +94,6 @@ fn check_is_owner(what: &str) -> Result<()> {
     if is_owner {
         return Ok(());
     }
-    Err(
-        Error::new(Kind::Privilege, format!("permission denied to {what}"))
-            .hint("Only a superuser or the owner of the extension may do this."),
-    )
+    Err(Error::new(Kind::Privilege, format!("permission denied to {what}"))
+        .hint("Only a superuser or the owner of the extension may do this."))
 }

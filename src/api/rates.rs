@@ -49,24 +49,11 @@ fn wa_rate_status(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::new(limits(user_id)?.into_iter().map(
-        |limit| {
-            let remaining = limit
-                .allowed
-                .map(|allowed| (allowed - limit.used.unwrap_or(0)).max(0));
-            let next = limit
-                .next
-                .and_then(|at| TimestampWithTimeZone::try_from(at.0).ok());
-            (
-                limit.name,
-                limit.allowed,
-                limit.used,
-                remaining,
-                next,
-                limit.reason,
-            )
-        },
-    )))
+    Ok(TableIterator::new(limits(user_id)?.into_iter().map(|limit| {
+        let remaining = limit.allowed.map(|allowed| (allowed - limit.used.unwrap_or(0)).max(0));
+        let next = limit.next.and_then(|at| TimestampWithTimeZone::try_from(at.0).ok());
+        (limit.name, limit.allowed, limit.used, remaining, next, limit.reason)
+    })))
 }
 
 fn limits(user_id: Option<Uuid>) -> Result<Vec<Limit>> {
@@ -97,31 +84,17 @@ fn limits(user_id: Option<Uuid>) -> Result<Vec<Limit>> {
 fn account_limit(organizer: &Uuid) -> Result<Limit> {
     let reason = match config::account(organizer)? {
         _ if Settings::current().mode == Mode::Off => Some("whatsapp_pg.mode is off".to_owned()),
-        None => {
-            Some("WhatsApp is not configured for this organizer: run wa_configure()".to_owned())
-        }
+        None => Some("WhatsApp is not configured for this organizer: run wa_configure()".to_owned()),
         Some(account) if !account.is_active => Some("the account is not active".to_owned()),
         Some(account) if !account.is_here => Some(crate::worker::memory::COPY.to_owned()),
-        Some(account) => secrets::open(organizer, Column::Token, &account.token)
-            .err()
-            .map(|error| error.one_line()),
+        Some(account) => secrets::open(organizer, Column::Token, &account.token).err().map(|error| error.one_line()),
     };
-    Ok(Limit {
-        name: "account",
-        allowed: None,
-        used: None,
-        next: None,
-        reason,
-    })
+    Ok(Limit { name: "account", allowed: None, used: None, next: None, reason })
 }
 
 fn throughput(account: &config::Account, now: Timestamp) -> Result<Limit> {
-    let pace = Pace {
-        per_second: account.per_second,
-    };
-    let next_free = admission::pace(&account.phone_number_id)?
-        .unwrap_or(now)
-        .max(now);
+    let pace = Pace { per_second: account.per_second };
+    let next_free = admission::pace(&account.phone_number_id)?.unwrap_or(now).max(now);
     let ahead = next_free.0 - now.0;
     // Slots given away ahead of now are this second's use of the number.
     let used = (ahead + pace.interval_us() - 1) / pace.interval_us();
@@ -140,33 +113,20 @@ fn of_tier(account: &config::Account, tier: Tier, now: Timestamp) -> Result<Vec<
     let day = admission::recipients_of_day(&account.portfolio, now)?;
     let minute = admission::minute(&account.portfolio, &account.organizer, now)?;
     let is_over = |used: i64| allowed.is_some_and(|allowed| used >= allowed);
-    let day_frees = if is_over(day) {
-        admission::first_recipient_at(&account.portfolio)?
-    } else {
-        None
-    };
+    let day_frees = if is_over(day) { admission::first_recipient_at(&account.portfolio)? } else { None };
     Ok(vec![
         Limit {
             name: "recipients per 24 hours",
             allowed,
             used: Some(day),
             next: Some(day_frees.map_or(now, |first| first.plus(admission::DAY))),
-            reason: is_over(day).then(|| {
-                format!(
-                    "the tier's recipients of 24 hours are used up ({})",
-                    account.tier
-                )
-            }),
+            reason: is_over(day).then(|| format!("the tier's recipients of 24 hours are used up ({})", account.tier)),
         },
         Limit {
             name: "messages per minute",
             allowed,
             used: Some(minute.messages),
-            next: Some(if is_over(minute.messages) {
-                minute.frees_at.unwrap_or(now)
-            } else {
-                now
-            }),
+            next: Some(if is_over(minute.messages) { minute.frees_at.unwrap_or(now) } else { now }),
             reason: is_over(minute.messages)
                 .then(|| format!("the tier's figure per minute is used up ({})", account.tier)),
         },

@@ -20,10 +20,8 @@ fn wa_name_role(role: Option<&str>, kind: Option<&str>, user_id: Option<Uuid>) -
             pg_sys::superuser_arg(user) || pg_sys::has_privs_of_role(user, owner)
         };
         if !may {
-            return Err(
-                Error::new(Kind::Privilege, "permission denied to name roles")
-                    .hint("Only a superuser or the owner of the extension may do this."),
-            );
+            return Err(Error::new(Kind::Privilege, "permission denied to name roles")
+                .hint("Only a superuser or the owner of the extension may do this."));
         }
         caller::as_owner(|| roles::add(role, kind, user_id))
     };

@@ -43,23 +43,16 @@ fn whatsapp_config_protect<'a>(
 }
 
 fn protect<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
-    let new = trigger
-        .new()
-        .ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?;
+    let new = trigger.new().ok_or_else(|| Error::new(Kind::Internal, "the trigger has no new row"))?;
     let mut row = new.into_owned();
     let Some(organizer) = row.get_by_name::<Uuid>("user_id").map_err(damaged)? else {
         return Ok(row);
     };
-    for (name, column) in [
-        ("access_token_encrypted", Column::Token),
-        ("app_secret_encrypted", Column::AppSecret),
-    ] {
+    for (name, column) in [("access_token_encrypted", Column::Token), ("app_secret_encrypted", Column::AppSecret)] {
         let Some(value) = row.get_by_name::<String>(name).map_err(damaged)? else {
             continue;
         };
-        let before = trigger
-            .old()
-            .and_then(|old| old.get_by_name::<String>(name).ok().flatten());
+        let before = trigger.old().and_then(|old| old.get_by_name::<String>(name).ok().flatten());
         if keyring::is_sealed(&value) || before.as_deref() == Some(value.as_str()) {
             continue;
         }
@@ -70,20 +63,12 @@ fn protect<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
         let sealed = caller::as_owner(|| secrets::to_store(&organizer, column, &value))?;
         row.set_by_name(name, sealed).map_err(damaged)?;
     }
-    let is_stamped = row
-        .get_by_name::<Uuid>("sender_installation")
-        .map_err(damaged)?
-        .is_some()
-        && row
-            .get_by_name::<pgrx::pg_sys::Oid>("sender_database")
-            .map_err(damaged)?
-            .is_some();
+    let is_stamped = row.get_by_name::<Uuid>("sender_installation").map_err(damaged)?.is_some()
+        && row.get_by_name::<pgrx::pg_sys::Oid>("sender_database").map_err(damaged)?.is_some();
     if !is_stamped {
         let here = caller::as_owner(installation::id)?;
-        row.set_by_name("sender_installation", here)
-            .map_err(damaged)?;
-        row.set_by_name("sender_database", installation::database())
-            .map_err(damaged)?;
+        row.set_by_name("sender_installation", here).map_err(damaged)?;
+        row.set_by_name("sender_database", installation::database()).map_err(damaged)?;
     }
     Ok(row)
 }
@@ -97,8 +82,5 @@ where
 }
 
 fn damaged(error: pgrx::datum::TryFromDatumError) -> Error {
-    Error::new(
-        Kind::Internal,
-        format!("a table of whatsapp_pg has not the expected columns: {error}"),
-    )
+    Error::new(Kind::Internal, format!("a table of whatsapp_pg has not the expected columns: {error}"))
 }

@@ -41,29 +41,23 @@ fn wa_worker_states() -> Result<
 > {
     Caller::current()?.check_is_operator("see the worker's state")?;
     let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let at = |micros: i64| {
-        (micros != 0)
-            .then(|| TimestampWithTimeZone::try_from(micros).ok())
-            .flatten()
-    };
-    Ok(TableIterator::new(shared::entries().into_iter().map(
-        move |entry| {
-            (
-                pgrx::pg_sys::Oid::from(entry.database),
-                (entry.pid != 0).then_some(entry.pid),
-                state(&entry),
-                at(entry.started_at),
-                at(entry.last_pass_at),
-                count(entry.claimed),
-                count(entry.sent),
-                count(entry.failed),
-                count(entry.rescheduled),
-                count(entry.unknown),
-                i32::try_from(entry.in_flight).unwrap_or(i32::MAX),
-                Some(entry.note().to_owned()).filter(|note| !note.is_empty()),
-            )
-        },
-    )))
+    let at = |micros: i64| (micros != 0).then(|| TimestampWithTimeZone::try_from(micros).ok()).flatten();
+    Ok(TableIterator::new(shared::entries().into_iter().map(move |entry| {
+        (
+            pgrx::pg_sys::Oid::from(entry.database),
+            (entry.pid != 0).then_some(entry.pid),
+            state(&entry),
+            at(entry.started_at),
+            at(entry.last_pass_at),
+            count(entry.claimed),
+            count(entry.sent),
+            count(entry.failed),
+            count(entry.rescheduled),
+            count(entry.unknown),
+            i32::try_from(entry.in_flight).unwrap_or(i32::MAX),
+            Some(entry.note().to_owned()).filter(|note| !note.is_empty()),
+        )
+    })))
 }
 
 fn state(entry: &Entry) -> &'static str {

@@ -18,19 +18,11 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 /// Locks a number's sending time and answers its first free moment; None when another worker holds it.
 pub fn lock_pace(phone_number_id: &str) -> Result<Option<Timestamp>> {
     const MAKE: &str = "INSERT INTO @extschema@.whatsapp_pacing (phone_number_id) VALUES ($1) ON CONFLICT DO NOTHING";
-    const LOCK: &str =
-        "SELECT next_free FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1
+    const LOCK: &str = "SELECT next_free FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1
                         FOR UPDATE SKIP LOCKED";
-    const IS_THERE: &str =
-        "SELECT true FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1";
+    const IS_THERE: &str = "SELECT true FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1";
     let locked = store::write(LOCK, &[phone_number_id.into()], |row| row.get(1))?.pop();
-    if locked.is_some()
-        || store::read(IS_THERE, &[phone_number_id.into()], |row| {
-            row.get::<bool>(1)
-        })?
-        .pop()
-        .is_some()
-    {
+    if locked.is_some() || store::read(IS_THERE, &[phone_number_id.into()], |row| row.get::<bool>(1))?.pop().is_some() {
         return Ok(locked);
     }
     store::execute(MAKE, &[phone_number_id.into()])?;
@@ -66,16 +58,14 @@ pub fn give_pace(
 
 /// The first free moment of a number, without locking it.
 pub fn pace(phone_number_id: &str) -> Result<Option<Timestamp>> {
-    const SQL: &str =
-        "SELECT next_free FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1";
+    const SQL: &str = "SELECT next_free FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1";
     Ok(store::read(SQL, &[phone_number_id.into()], |row| row.get(1))?.pop())
 }
 
 /// Locks a portfolio's budget, forgets recipients whose day is over, and answers how many count now; None when another
 /// worker holds it.
 pub fn lock_budget(portfolio: &str, now: Timestamp) -> Result<Option<u32>> {
-    const MAKE: &str =
-        "INSERT INTO @extschema@.whatsapp_budget (portfolio) VALUES ($1) ON CONFLICT DO NOTHING";
+    const MAKE: &str = "INSERT INTO @extschema@.whatsapp_budget (portfolio) VALUES ($1) ON CONFLICT DO NOTHING";
     const LOCK: &str = "SELECT recipients FROM @extschema@.whatsapp_budget WHERE portfolio = $1 FOR UPDATE SKIP LOCKED";
     const IS_THERE: &str = "SELECT true FROM @extschema@.whatsapp_budget WHERE portfolio = $1";
     const FORGET: &str = "
@@ -88,22 +78,15 @@ pub fn lock_budget(portfolio: &str, now: Timestamp) -> Result<Option<u32>> {
         )
         UPDATE @extschema@.whatsapp_budget SET recipients = recipients - (SELECT count(*) FROM gone)::int
         WHERE portfolio = $1 RETURNING recipients";
-    let lock = || {
-        store::write(LOCK, &[portfolio.into()], |row| row.get::<i32>(1)).map(|mut rows| rows.pop())
-    };
+    let lock = || store::write(LOCK, &[portfolio.into()], |row| row.get::<i32>(1)).map(|mut rows| rows.pop());
     let mut used = lock()?;
-    if used.is_none()
-        && store::read(IS_THERE, &[portfolio.into()], |row| row.get::<bool>(1))?.is_empty()
-    {
+    if used.is_none() && store::read(IS_THERE, &[portfolio.into()], |row| row.get::<bool>(1))?.is_empty() {
         store::execute(MAKE, &[portfolio.into()])?;
         used = lock()?;
     }
     let day_ago = Timestamp(now.0.saturating_sub(micros(DAY)));
     if used.is_some() && first_recipient_at(portfolio)?.is_some_and(|first| first <= day_ago) {
-        used = store::write(FORGET, &[portfolio.into(), day_ago.into()], |row| {
-            row.get(1)
-        })?
-        .pop();
+        used = store::write(FORGET, &[portfolio.into(), day_ago.into()], |row| row.get(1))?.pop();
     }
     Ok(used.map(|used| used.max(0).unsigned_abs()))
 }
@@ -128,11 +111,7 @@ pub fn recipients_of_day(portfolio: &str, now: Timestamp) -> Result<i64> {
         SELECT coalesce((SELECT b.recipients FROM @extschema@.whatsapp_budget AS b WHERE b.portfolio = $1), 0)
                - (SELECT count(*) FROM @extschema@.whatsapp_recipients AS r WHERE r.portfolio = $1 AND r.last_sent <= $2)";
     let day_ago = Timestamp(now.0.saturating_sub(micros(DAY)));
-    Ok(
-        store::read(SQL, &[portfolio.into(), day_ago.into()], |row| row.get(1))?
-            .pop()
-            .unwrap_or(0),
-    )
+    Ok(store::read(SQL, &[portfolio.into(), day_ago.into()], |row| row.get(1))?.pop().unwrap_or(0))
 }
 
 /// When the oldest recipient of the day was last written to.
@@ -160,18 +139,12 @@ pub fn minute(portfolio: &str, organizer: &Uuid, now: Timestamp) -> Result<Minut
         FROM @extschema@.whatsapp_queue AS q
         WHERE q.user_id = $2 AND q.status = 'sent' AND q.lease IS NULL AND q.sent_at > $3";
     let minute_ago = Timestamp(now.0.saturating_sub(micros(MINUTE)));
-    let parts = store::read(
-        SQL,
-        &[portfolio.into(), (*organizer).into(), minute_ago.into()],
-        |row| Ok((row.get::<i64>(1)?, row.opt::<Timestamp>(2)?)),
-    )?;
+    let parts = store::read(SQL, &[portfolio.into(), (*organizer).into(), minute_ago.into()], |row| {
+        Ok((row.get::<i64>(1)?, row.opt::<Timestamp>(2)?))
+    })?;
     Ok(Minute {
         messages: parts.iter().map(|part| part.0).sum(),
-        frees_at: parts
-            .iter()
-            .filter_map(|part| part.1)
-            .min()
-            .map(|oldest| oldest.plus(MINUTE)),
+        frees_at: parts.iter().filter_map(|part| part.1).min().map(|oldest| oldest.plus(MINUTE)),
     })
 }
 

@@ -37,23 +37,19 @@ pub fn account(organizer: &Uuid) -> Result<Option<Account>> {
         FROM @extschema@.whatsapp_config AS c
         LEFT JOIN @extschema@.whatsapp_installation AS i ON true
         WHERE c.user_id = $1";
-    let rows = store::read(
-        SQL,
-        &[(*organizer).into(), installation::database().into()],
-        |row| {
-            Ok(Account {
-                organizer: *organizer,
-                phone_number_id: row.get(1)?,
-                token: row.get(2)?,
-                is_active: row.get(3)?,
-                tier: row.get(4)?,
-                per_second: row.get::<i32>(5)?.unsigned_abs(),
-                portfolio: row.get(6)?,
-                default_language: row.opt(7)?,
-                is_here: row.get(8)?,
-            })
-        },
-    )?;
+    let rows = store::read(SQL, &[(*organizer).into(), installation::database().into()], |row| {
+        Ok(Account {
+            organizer: *organizer,
+            phone_number_id: row.get(1)?,
+            token: row.get(2)?,
+            is_active: row.get(3)?,
+            tier: row.get(4)?,
+            per_second: row.get::<i32>(5)?.unsigned_abs(),
+            portfolio: row.get(6)?,
+            default_language: row.opt(7)?,
+            is_here: row.get(8)?,
+        })
+    })?;
     Ok(rows.into_iter().next())
 }
 
@@ -119,21 +115,16 @@ pub fn save(change: &Change) -> Result<Uuid> {
         ],
         |row| row.get(1),
     )?;
-    rows.into_iter().next().ok_or_else(|| {
-        crate::error::Error::new(crate::error::Kind::Internal, "the account was not written")
-    })
+    rows.into_iter()
+        .next()
+        .ok_or_else(|| crate::error::Error::new(crate::error::Kind::Internal, "the account was not written"))
 }
 
 /// Another organizer who has this number, if any.
 pub fn other_organizer_with(phone_number_id: &str, organizer: &Uuid) -> Result<Option<Uuid>> {
     const SQL: &str = "SELECT user_id FROM @extschema@.whatsapp_config
                        WHERE phone_number_id = $1 AND user_id <> $2 LIMIT 1";
-    Ok(
-        store::read(SQL, &[phone_number_id.into(), (*organizer).into()], |row| {
-            row.get(1)
-        })?
-        .pop(),
-    )
+    Ok(store::read(SQL, &[phone_number_id.into(), (*organizer).into()], |row| row.get(1))?.pop())
 }
 
 /// Organizer, token and app secret of every account, as stored.

@@ -46,17 +46,8 @@ pub fn linked() -> Result<Host> {
         JOIN pg_catalog.pg_class AS o ON o.oid = h.orders
         JOIN pg_catalog.pg_class AS a ON a.oid = h.attendees";
     let found = store::read(SQL, &[], |row| {
-        let relation = |n| -> Result<Relation> {
-            Ok(Relation {
-                name: row.get(n)?,
-                owner: row.get(n + 1)?,
-            })
-        };
-        Ok(Host {
-            events: relation(1)?,
-            orders: relation(3)?,
-            attendees: relation(5)?,
-        })
+        let relation = |n| -> Result<Relation> { Ok(Relation { name: row.get(n)?, owner: row.get(n + 1)? }) };
+        Ok(Host { events: relation(1)?, orders: relation(3)?, attendees: relation(5)? })
     })?;
     found.into_iter().next().ok_or_else(|| {
         Error::new(Kind::NotReady, "the application's tables are not linked")
@@ -83,10 +74,7 @@ impl Host {
                 let mut found = None;
                 for tuple in client.select(sql.as_str(), Some(1), &[(*id).into()])? {
                     let row = Row(tuple);
-                    found = Some(Event {
-                        organizer: row.get(1)?,
-                        fields: row.get(2)?,
-                    });
+                    found = Some(Event { organizer: row.get(1)?, fields: row.get(2)? });
                 }
                 Ok(found)
             })
@@ -104,10 +92,7 @@ impl Host {
         caller::as_restricted(self.attendees.owner, || {
             Spi::connect(|client| {
                 let args = [(*event).into(), JsonB(filter.0.clone()).into()];
-                client
-                    .select(sql.as_str(), None, &args)?
-                    .map(|tuple| Row(tuple).get(1))
-                    .collect()
+                client.select(sql.as_str(), None, &args)?.map(|tuple| Row(tuple).get(1)).collect()
             })
         })
     }
@@ -147,8 +132,7 @@ impl Host {
                 JsonB(common.0.clone()).into(),
                 variables.to_vec().into(),
             ];
-            let mut cursor =
-                caller::as_restricted(owner, || Ok(client.try_open_cursor(sql.as_str(), &args)?))?;
+            let mut cursor = caller::as_restricted(owner, || Ok(client.try_open_cursor(sql.as_str(), &args)?))?;
             loop {
                 let rows = caller::as_restricted(owner, || fetch(&mut cursor, chunk))?;
                 if rows.is_empty() {
@@ -177,10 +161,7 @@ fn fetch(cursor: &mut SpiCursor, chunk: i64) -> Result<Vec<Attendee>> {
         .fetch(chunk)?
         .map(|tuple| {
             let row = Row(tuple);
-            Ok(Attendee {
-                phone: row.opt(1)?,
-                variables: row.get(2)?,
-            })
+            Ok(Attendee { phone: row.opt(1)?, variables: row.get(2)? })
         })
         .collect()
 }

@@ -31,8 +31,7 @@ pub struct Row<'a>(SpiHeapTupleData<'a>);
 impl Row<'_> {
     /// Column `n` (from 1), which the query promises not to be NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, n: usize) -> Result<T> {
-        self.opt(n)?
-            .ok_or_else(|| Error::new(Kind::Internal, format!("column {n} of a query is null")))
+        self.opt(n)?.ok_or_else(|| Error::new(Kind::Internal, format!("column {n} of a query is null")))
     }
 
     /// Column `n` (from 1), or None for NULL.
@@ -42,20 +41,12 @@ impl Row<'_> {
 }
 
 /// Runs a query that changes nothing and takes no row locks.
-pub fn read<T>(
-    sql: &'static str,
-    args: &[DatumWithOid],
-    row: impl FnMut(Row) -> Result<T>,
-) -> Result<Vec<T>> {
+pub fn read<T>(sql: &'static str, args: &[DatumWithOid], row: impl FnMut(Row) -> Result<T>) -> Result<Vec<T>> {
     run(sql, args, false, row)
 }
 
 /// Runs a statement that writes or locks, and reads what it returns.
-pub fn write<T>(
-    sql: &'static str,
-    args: &[DatumWithOid],
-    row: impl FnMut(Row) -> Result<T>,
-) -> Result<Vec<T>> {
+pub fn write<T>(sql: &'static str, args: &[DatumWithOid], row: impl FnMut(Row) -> Result<T>) -> Result<Vec<T>> {
     run(sql, args, true, row)
 }
 
@@ -78,11 +69,8 @@ fn run<T>(
 ) -> Result<Vec<T>> {
     Spi::connect_mut(|client| {
         with_statement(client, sql, args, writes, |client, statement| {
-            let table = if writes {
-                client.update(statement, None, args)?
-            } else {
-                client.select(statement, None, args)?
-            };
+            let table =
+                if writes { client.update(statement, None, args)? } else { client.select(statement, None, args)? };
             let mut rows = Vec::with_capacity(table.len());
             for tuple in table {
                 rows.push(row(Row(tuple))?);
@@ -110,8 +98,7 @@ fn with_statement<'conn, R>(
 ) -> Result<R> {
     let schema = installed()?.schema;
     let key = (sql.as_ptr() as usize, writes);
-    let known =
-        STATEMENTS.with_borrow(|all| all.as_ref().and_then(|all| all.prepared.get(&key).cloned()));
+    let known = STATEMENTS.with_borrow(|all| all.as_ref().and_then(|all| all.prepared.get(&key).cloned()));
     let statement = match known {
         Some(statement) => statement,
         None => {
@@ -152,11 +139,8 @@ pub struct Installed {
 /// The extension in this database; an error when it is not there.
 pub fn installed() -> Result<Installed> {
     find_installed()?.ok_or_else(|| {
-        Error::new(
-            Kind::UndefinedObject,
-            "extension whatsapp_pg is not installed in this database",
-        )
-        .hint("Run CREATE EXTENSION whatsapp_pg.")
+        Error::new(Kind::UndefinedObject, "extension whatsapp_pg is not installed in this database")
+            .hint("Run CREATE EXTENSION whatsapp_pg.")
     })
 }
 
@@ -176,10 +160,7 @@ pub fn find_installed() -> Result<Option<Installed>> {
         return Ok(Some(installed));
     }
     let installed = read_installed()?;
-    STATEMENTS.set(installed.clone().map(|installed| Statements {
-        installed,
-        prepared: HashMap::new(),
-    }));
+    STATEMENTS.set(installed.clone().map(|installed| Statements { installed, prepared: HashMap::new() }));
     Ok(installed)
 }
 
@@ -192,7 +173,8 @@ fn is_named(namespace: pg_sys::Oid, name: &CString) -> bool {
 }
 
 fn read_installed() -> Result<Option<Installed>> {
-    const SQL: &str = "SELECT e.oid, pg_catalog.quote_ident(n.nspname), e.extowner, e.extversion, n.oid, n.nspname::text
+    const SQL: &str =
+        "SELECT e.oid, pg_catalog.quote_ident(n.nspname), e.extowner, e.extversion, n.oid, n.nspname::text
                        FROM pg_catalog.pg_extension AS e
                        JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
                        WHERE e.extname OPERATOR(pg_catalog.=) 'whatsapp_pg'";
@@ -214,11 +196,7 @@ fn read_installed() -> Result<Option<Installed>> {
 }
 
 /// Runs a statement and hands each row of its result, as the executor formed it, to a set-returning function's sink.
-pub fn write_into(
-    sql: &'static str,
-    args: &[DatumWithOid],
-    sink: &mut crate::srf::Sink,
-) -> Result<u64> {
+pub fn write_into(sql: &'static str, args: &[DatumWithOid], sink: &mut crate::srf::Sink) -> Result<u64> {
     Spi::connect_mut(|client| {
         with_statement(client, sql, args, true, |client, statement| {
             client.update(statement, None, args)?;

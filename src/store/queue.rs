@@ -58,13 +58,7 @@ impl Recipients {
         self.push(given, variables, Some(code.to_owned()), Some(reason));
     }
 
-    fn push(
-        &mut self,
-        phone: String,
-        variables: Option<String>,
-        code: Option<String>,
-        reason: Option<String>,
-    ) {
+    fn push(&mut self, phone: String, variables: Option<String>, code: Option<String>, reason: Option<String>) {
         self.phones.push(phone);
         self.variables.push(variables);
         self.error_codes.push(code);
@@ -120,11 +114,7 @@ macro_rules! insert_args {
 
 /// Queues the messages in one statement and answers their rows.
 pub fn insert_into(batch: &Batch, recipients: Recipients, sink: &mut Sink) -> Result<u64> {
-    store::write_into(
-        insert!("RETURNING q.*"),
-        insert_args!(batch, recipients),
-        sink,
-    )
+    store::write_into(insert!("RETURNING q.*"), insert_args!(batch, recipients), sink)
 }
 
 /// Queues the messages in one statement; answers how many are queued and how many were refused.
@@ -134,9 +124,7 @@ pub fn insert(batch: &Batch, recipients: Recipients) -> Result<(i64, i64)> {
         insert!("RETURNING q.status"),
         ") SELECT count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'failed') FROM made"
     );
-    let rows = store::write(SQL, insert_args!(batch, recipients), |row| {
-        Ok((row.get(1)?, row.get(2)?))
-    })?;
+    let rows = store::write(SQL, insert_args!(batch, recipients), |row| Ok((row.get(1)?, row.get(2)?)))?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
@@ -149,9 +137,7 @@ pub fn insert_as_json(batch: &Batch, recipients: Recipients) -> Result<pgrx::Jso
                                                  'messages', coalesce(jsonb_agg(to_jsonb(m) ORDER BY m.seq), '[]'))
            FROM made AS m"
     );
-    one_json(store::write(SQL, insert_args!(batch, recipients), |row| {
-        row.get(1)
-    })?)
+    one_json(store::write(SQL, insert_args!(batch, recipients), |row| row.get(1))?)
 }
 
 /// The rows an earlier call with this key made.
@@ -166,11 +152,7 @@ pub fn of_key_as_json(organizer: &Uuid, key: &str) -> Result<pgrx::JsonB> {
     const SQL: &str = "SELECT pg_catalog.jsonb_build_object('queued', count(*) FILTER (WHERE m.status <> 'failed'),
                               'messages', coalesce(jsonb_agg(to_jsonb(m) ORDER BY m.seq), '[]'))
                        FROM @extschema@.whatsapp_queue AS m WHERE m.user_id = $1 AND m.idempotency_key = $2";
-    one_json(store::read(
-        SQL,
-        &[(*organizer).into(), key.into()],
-        |row| row.get(1),
-    )?)
+    one_json(store::read(SQL, &[(*organizer).into(), key.into()], |row| row.get(1))?)
 }
 
 fn one_json(mut rows: Vec<pgrx::JsonB>) -> Result<pgrx::JsonB> {
@@ -251,13 +233,7 @@ pub fn lanes() -> Result<Vec<Lane>> {
             ORDER BY q.scheduled_for, q.seq LIMIT 1
         ) AS first
         WHERE o.user_id IS NOT NULL";
-    store::read(SQL, &[], |row| {
-        Ok(Lane {
-            organizer: row.get(1)?,
-            priority: row.get(2)?,
-            first_due: row.get(3)?,
-        })
-    })
+    store::read(SQL, &[], |row| Ok(Lane { organizer: row.get(1)?, priority: row.get(2)?, first_due: row.get(3)? }))
 }
 
 /// Where a claim continues: everything before has been claimed already.
@@ -274,11 +250,7 @@ pub struct Watermark {
 impl Watermark {
     /// From the beginning.
     pub fn zero(priority: i32) -> Self {
-        Self {
-            priority,
-            scheduled_for: Timestamp::MIN,
-            seq: i64::MIN,
-        }
+        Self { priority, scheduled_for: Timestamp::MIN, seq: i64::MIN }
     }
 }
 
@@ -482,19 +454,11 @@ pub fn record(outcomes: &[Outcome]) -> Result<u64> {
         FROM done AS d";
     macro_rules! column {
         ($field:ident) => {
-            outcomes
-                .iter()
-                .map(|each| each.$field.clone())
-                .collect::<Vec<_>>()
-                .into()
+            outcomes.iter().map(|each| each.$field.clone()).collect::<Vec<_>>().into()
         };
     }
-    let text = |pick: fn(&Outcome) -> &'static str| {
-        outcomes
-            .iter()
-            .map(|each| pick(each).to_owned())
-            .collect::<Vec<_>>()
-    };
+    let text =
+        |pick: fn(&Outcome) -> &'static str| outcomes.iter().map(|each| pick(each).to_owned()).collect::<Vec<_>>();
     store::execute(
         SQL,
         &[
@@ -504,11 +468,7 @@ pub fn record(outcomes: &[Outcome]) -> Result<u64> {
             text(|each| each.log_status).into(),
             column!(at),
             column!(again_at),
-            outcomes
-                .iter()
-                .map(|each| i32::from(each.counts))
-                .collect::<Vec<_>>()
-                .into(),
+            outcomes.iter().map(|each| i32::from(each.counts)).collect::<Vec<_>>().into(),
             column!(message_id),
             column!(error_code),
             column!(error),
@@ -522,7 +482,8 @@ pub fn record(outcomes: &[Outcome]) -> Result<u64> {
 
 /// Runs that hold rows in `sending`, by the number in the upper part of their leases; None for rows without a lease.
 pub fn runs_with_leases() -> Result<Vec<Option<i32>>> {
-    const SQL: &str = "SELECT DISTINCT (q.lease >> 24)::int FROM @extschema@.whatsapp_queue AS q WHERE q.status = 'sending'";
+    const SQL: &str =
+        "SELECT DISTINCT (q.lease >> 24)::int FROM @extschema@.whatsapp_queue AS q WHERE q.status = 'sending'";
     store::read(SQL, &[], |row| row.opt(1))
 }
 

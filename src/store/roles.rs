@@ -19,12 +19,7 @@ pub fn of(role: pg_sys::Oid) -> Result<Vec<Grant>> {
                        FROM @extschema@.whatsapp_roles AS r
                        JOIN pg_catalog.pg_roles AS a ON a.rolname = r.role_name
                        WHERE pg_catalog.pg_has_role($1, a.oid, 'USAGE')";
-    store::read(SQL, &[role.into()], |row| {
-        Ok(Grant {
-            kind: row.get(1)?,
-            user_id: row.opt(2)?,
-        })
-    })
+    store::read(SQL, &[role.into()], |row| Ok(Grant { kind: row.get(1)?, user_id: row.opt(2)? }))
 }
 
 /// Remembers that a role was named for something.
@@ -39,10 +34,7 @@ pub fn add(role: &str, kind: &str, user_id: Option<Uuid>) -> Result<()> {
 pub fn jwt_subject() -> Result<Option<Uuid>> {
     const SQL: &str = "SELECT pg_catalog.current_setting('request.jwt.claims', true)";
     let claims = Spi::connect(|client| -> Result<Option<String>> {
-        Ok(client
-            .select(SQL, Some(1), &[])?
-            .first()
-            .get_one::<String>()?)
+        Ok(client.select(SQL, Some(1), &[])?.first().get_one::<String>()?)
     })?;
     Ok(claims
         .and_then(|claims| serde_json::from_str::<serde_json::Value>(&claims).ok())

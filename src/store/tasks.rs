@@ -39,13 +39,7 @@ pub fn find(id: &Uuid) -> Result<Option<Task>> {
     const SQL: &str = "SELECT t.event_id, t.template_name, t.recipient_filter, t.metadata
                        FROM @extschema@.ai_tasks AS t WHERE t.id = $1";
     let rows = store::write(SQL, &[(*id).into()], |row| {
-        Ok(Task {
-            id: *id,
-            event_id: row.get(1)?,
-            template: row.get(2)?,
-            filter: row.opt(3)?,
-            metadata: row.get(4)?,
-        })
+        Ok(Task { id: *id, event_id: row.get(1)?, template: row.get(2)?, filter: row.opt(3)?, metadata: row.get(4)? })
     })?;
     Ok(rows.into_iter().next())
 }
@@ -75,8 +69,7 @@ pub fn executed(id: &Uuid, organizer: &Uuid, counts: Counts) -> Result<()> {
 
 /// Records that a task could not run, and why.
 pub fn failed(id: &Uuid, reason: &str) -> Result<()> {
-    const SQL: &str =
-        "UPDATE @extschema@.ai_tasks SET status = 'failed', error_message = $2, executed_at = now()
+    const SQL: &str = "UPDATE @extschema@.ai_tasks SET status = 'failed', error_message = $2, executed_at = now()
                        WHERE id = $1";
     store::execute(SQL, &[(*id).into(), reason.into()]).map(drop)
 }

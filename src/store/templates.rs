@@ -27,32 +27,16 @@ impl Stored {
     pub fn parse(&self) -> Result<Arc<Template>> {
         let variables: Vec<String> = serde_json::from_str(&self.variables)
             .map_err(|_| self.broken("its variables are not a JSON list of texts".to_owned()))?;
-        let format = if self.format == "NAMED" {
-            ParameterFormat::Named
-        } else {
-            ParameterFormat::Positional
-        };
-        Template::new(
-            self.name.clone(),
-            self.language.clone(),
-            self.body.clone(),
-            variables,
-            format,
-        )
-        .map(Arc::new)
-        .map_err(|error| self.broken(error.to_string()))
+        let format = if self.format == "NAMED" { ParameterFormat::Named } else { ParameterFormat::Positional };
+        Template::new(self.name.clone(), self.language.clone(), self.body.clone(), variables, format)
+            .map(Arc::new)
+            .map_err(|error| self.broken(error.to_string()))
     }
 
     fn broken(&self, reason: String) -> Error {
-        Error::new(
-            Kind::InvalidParameter,
-            format!(
-                "template \"{}\" ({}) cannot be used",
-                self.name, self.language
-            ),
-        )
-        .detail(reason)
-        .hint("Correct template_body or variables in whatsapp_templates.")
+        Error::new(Kind::InvalidParameter, format!("template \"{}\" ({}) cannot be used", self.name, self.language))
+            .detail(reason)
+            .hint("Correct template_body or variables in whatsapp_templates.")
     }
 }
 
@@ -75,25 +59,16 @@ pub fn named(organizer: &Uuid, names: Vec<String>) -> Result<Vec<Stored>> {
 
 /// Finds the template a call names, by the rules of [`choose`]. Unlike there, a name that does not exist is answered with
 /// those that do: the spelling is the usual mistake.
-pub fn find(
-    organizer: &Uuid,
-    name: &str,
-    language: Option<&str>,
-    default_language: Option<&str>,
-) -> Result<Stored> {
+pub fn find(organizer: &Uuid, name: &str, language: Option<&str>, default_language: Option<&str>) -> Result<Stored> {
     const APPROVED: &str = "SELECT DISTINCT template_name FROM @extschema@.whatsapp_templates
                             WHERE user_id = $1 AND status = 'approved' ORDER BY template_name LIMIT 20";
     let stored = named(organizer, vec![name.to_owned()])?;
     if stored.is_empty() {
-        let approved: Vec<String> =
-            store::read(APPROVED, &[(*organizer).into()], |row| row.get(1))?;
+        let approved: Vec<String> = store::read(APPROVED, &[(*organizer).into()], |row| row.get(1))?;
         let detail = if approved.is_empty() {
             "The organizer has no approved template in whatsapp_templates.".to_owned()
         } else {
-            format!(
-                "The organizer's approved templates are: {}.",
-                approved.join(", ")
-            )
+            format!("The organizer's approved templates are: {}.", approved.join(", "))
         };
         return Err(no_such_template(name).detail(detail));
     }
@@ -113,20 +88,12 @@ pub fn choose<'a>(
     language: Option<&str>,
     default_language: Option<&str>,
 ) -> Result<&'a Stored> {
-    let same_name: Vec<&Stored> = stored
-        .iter()
-        .filter(|template| template.name == name)
-        .collect();
+    let same_name: Vec<&Stored> = stored.iter().filter(|template| template.name == name).collect();
     let list = |templates: &[&Stored]| {
-        templates
-            .iter()
-            .map(|each| format!("{} ({})", each.language, each.status))
-            .collect::<Vec<_>>()
-            .join(", ")
+        templates.iter().map(|each| format!("{} ({})", each.language, each.status)).collect::<Vec<_>>().join(", ")
     };
     if same_name.is_empty() {
-        return Err(no_such_template(name)
-            .detail("The organizer has no template of this name in whatsapp_templates."));
+        return Err(no_such_template(name).detail("The organizer has no template of this name in whatsapp_templates."));
     }
     if let Some(language) = language {
         let Some(template) = same_name.iter().find(|each| each.language == language) else {
@@ -143,19 +110,19 @@ pub fn choose<'a>(
             Err(not_approved(name, &list(&[*template])))
         };
     }
-    let approved: Vec<&Stored> = same_name
-        .iter()
-        .copied()
-        .filter(|each| each.status == "approved")
-        .collect();
+    let approved: Vec<&Stored> = same_name.iter().copied().filter(|each| each.status == "approved").collect();
     match approved.as_slice() {
         [] => Err(not_approved(name, &list(&same_name))),
         [only] => Ok(*only),
-        several => several.iter().copied().find(|each| Some(each.language.as_str()) == default_language).ok_or_else(|| {
-            Error::new(Kind::InvalidParameter, format!("template \"{name}\" is approved in several languages"))
-                .detail(format!("It is approved in: {}.", list(several)))
-                .hint("Name one with language => '…', or give the organizer a default_language with wa_configure().")
-        }),
+        several => {
+            several.iter().copied().find(|each| Some(each.language.as_str()) == default_language).ok_or_else(|| {
+                Error::new(Kind::InvalidParameter, format!("template \"{name}\" is approved in several languages"))
+                    .detail(format!("It is approved in: {}.", list(several)))
+                    .hint(
+                        "Name one with language => '…', or give the organizer a default_language with wa_configure().",
+                    )
+            })
+        }
     }
 }
 

@@ -79,19 +79,12 @@ impl Grant {
 pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Result<Grant> {
     let Some(organizer) = memory.organizer(&request.organizer)? else {
         let failed = queue::fail_unconfigured(&request.organizer, request.now)?;
-        return Ok(Grant {
-            failed,
-            is_exhausted: failed == 0,
-            ..Grant::nothing(request.now, None)
-        });
+        return Ok(Grant { failed, is_exhausted: failed == 0, ..Grant::nothing(request.now, None) });
     };
     let Sending { sender, tier, pace } = match &organizer.sending {
         Ok(sending) => sending.clone(),
         Err(reason) => {
-            return Ok(Grant::nothing(
-                request.now.plus(LOOK_AGAIN),
-                Some(reason.clone()),
-            ));
+            return Ok(Grant::nothing(request.now.plus(LOOK_AGAIN), Some(reason.clone())));
         }
     };
     let account = &organizer.account;
@@ -122,10 +115,7 @@ pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Res
     if count == 0 {
         // With the day's budget spent there may be more to do for others later; without, nothing is due.
         let grant = Grant::nothing(room.frees_at.unwrap_or(request.now), room.note);
-        return Ok(Grant {
-            is_exhausted: !room.only_known,
-            ..grant
-        });
+        return Ok(Grant { is_exhausted: !room.only_known, ..grant });
     }
     let taken = pace.reserve(next_free.0, request.now.0, horizon, count);
     let ends = Timestamp(taken.next_free_us - taken.interval_us);
@@ -175,12 +165,7 @@ struct Room {
 /// How many messages the tier has room for: unique recipients of the rolling day, and the seed's figure per minute.
 fn room_in_tier(account: &Account, tier: Tier, request: &Request) -> Result<Result<Room, Grant>> {
     let Some(limit) = tier.daily_recipients() else {
-        return Ok(Ok(Room {
-            messages: u32::MAX,
-            only_known: false,
-            frees_at: None,
-            note: None,
-        }));
+        return Ok(Ok(Room { messages: u32::MAX, only_known: false, frees_at: None, note: None }));
     };
     let Some(used) = admission::lock_budget(&account.portfolio, request.now)? else {
         return Ok(Err(Grant::nothing(request.now.plus(BUSY), None)));
@@ -188,14 +173,8 @@ fn room_in_tier(account: &Account, tier: Tier, request: &Request) -> Result<Resu
     let minute = admission::minute(&account.portfolio, &account.organizer, request.now)?;
     let left_in_minute = i64::from(limit) - minute.messages;
     if left_in_minute <= 0 {
-        let note = format!(
-            "organizer {}: {limit} messages a minute are used up ({})",
-            account.organizer, account.tier
-        );
-        let frees_at = minute
-            .frees_at
-            .unwrap_or(request.now)
-            .max(request.now.plus(BUSY));
+        let note = format!("organizer {}: {limit} messages a minute are used up ({})", account.organizer, account.tier);
+        let frees_at = minute.frees_at.unwrap_or(request.now).max(request.now.plus(BUSY));
         return Ok(Err(Grant::nothing(frees_at, Some(note))));
     }
     let left_in_minute = u32::try_from(left_in_minute).unwrap_or(u32::MAX);
@@ -235,11 +214,7 @@ fn prepare(
     let mut jobs = Vec::with_capacity(rows.len());
     let mut outcomes = Vec::new();
     for (row, slot) in rows.iter().zip(slots) {
-        let blank = Blank {
-            id: *row.id.as_bytes(),
-            lease: request.lease,
-            now: request.now,
-        };
+        let blank = Blank { id: *row.id.as_bytes(), lease: request.lease, now: request.now };
         if row.expires_at.is_some_and(|expires| expires.0 <= slot) {
             let reason = "it could not be sent before expires_at".to_owned();
             outcomes.push(blank.failed("expired".to_owned(), reason));
@@ -250,8 +225,7 @@ fn prepare(
                 id: blank.id,
                 lease: request.lease,
                 retry_count: row.retry_count.unsigned_abs(),
-                not_before: request.instant
-                    + Duration::from_micros((slot - request.now.0).max(0).unsigned_abs()),
+                not_before: request.instant + Duration::from_micros((slot - request.now.0).max(0).unsigned_abs()),
                 sender: Arc::clone(sender),
                 template,
                 variables: row.variables.clone(),

@@ -42,15 +42,10 @@ const FAILED: i32 = 2;
 
 /// Runs one pass and waits for it.
 pub fn run(batch_size: u32) -> Result<Tally> {
-    let settings = serde_json::to_vec(&Settings::current())
-        .ok()
-        .filter(|bytes| bytes.len() <= SETTINGS_BYTES)
-        .ok_or_else(|| {
-            Error::new(
-                Kind::ConfigurationLimit,
-                "whatsapp_pg.only_to is too long for wa_process_batch()",
-            )
-        })?;
+    let settings =
+        serde_json::to_vec(&Settings::current()).ok().filter(|bytes| bytes.len() <= SETTINGS_BYTES).ok_or_else(
+            || Error::new(Kind::ConfigurationLimit, "whatsapp_pg.only_to is too long for wa_process_batch()"),
+        )?;
     // SAFETY: the segment is as large as what is put in it, lives until the end of the transaction, and is written
     // before the worker starts; afterwards the worker alone writes, and it is read when the worker has ended.
     unsafe {
@@ -60,11 +55,7 @@ pub fn run(batch_size: u32) -> Result<Tally> {
         (*share).database = crate::wake::own_database();
         (*share).batch_size = batch_size;
         (*share).settings_length = u32::try_from(settings.len()).unwrap_or(0);
-        std::ptr::copy_nonoverlapping(
-            settings.as_ptr(),
-            (&raw mut (*share).settings).cast(),
-            settings.len(),
-        );
+        std::ptr::copy_nonoverlapping(settings.as_ptr(), (&raw mut (*share).settings).cast(), settings.len());
         fence(Ordering::SeqCst);
         let worker = BackgroundWorkerBuilder::new("whatsapp_pg batch")
             .set_type("whatsapp_pg batch")
@@ -105,7 +96,9 @@ pub fn run(batch_size: u32) -> Result<Tally> {
             }
             _ => Err(Error::new(Kind::NotReady, "the batch worker ended without a result")
                 .detail("It was terminated, or could not connect to the database.")
-                .hint("See the server's log. Messages it had claimed are recorded or become unknown; nothing is lost.")),
+                .hint(
+                    "See the server's log. Messages it had claimed are recorded or become unknown; nothing is lost.",
+                )),
         };
         pg_sys::dsm_detach(segment);
         result
@@ -125,20 +118,11 @@ pub extern "C-unwind" fn whatsapp_pg_batch_main(argument: pg_sys::Datum) {
         }
         &mut *pg_sys::dsm_segment_address(segment).cast::<Share>()
     };
-    session::connect(
-        pg_sys::Oid::from(share.database),
-        "whatsapp_pg wa_process_batch",
-    );
+    session::connect(pg_sys::Oid::from(share.database), "whatsapp_pg wa_process_batch");
     session::report_activity(Some("wa_process_batch()"));
     match pass(share) {
         Ok(tally) => {
-            share.counts = [
-                tally.claimed,
-                tally.sent,
-                tally.failed,
-                tally.rescheduled,
-                tally.unknown,
-            ];
+            share.counts = [tally.claimed, tally.sent, tally.failed, tally.rescheduled, tally.unknown];
             share.state.store(DONE, Ordering::SeqCst);
         }
         Err(error) => {
@@ -157,16 +141,9 @@ pub extern "C-unwind" fn whatsapp_pg_batch_main(argument: pg_sys::Datum) {
 
 /// One pass: claims at most the batch, sends it, records it.
 fn pass(share: &Share) -> Result<Tally> {
-    let text = share
-        .settings
-        .get(..share.settings_length as usize)
-        .unwrap_or_default();
-    let settings: Settings = serde_json::from_slice(text).map_err(|error| {
-        Error::new(
-            Kind::Internal,
-            format!("the settings did not arrive whole: {error}"),
-        )
-    })?;
+    let text = share.settings.get(..share.settings_length as usize).unwrap_or_default();
+    let settings: Settings = serde_json::from_slice(text)
+        .map_err(|error| Error::new(Kind::Internal, format!("the settings did not arrive whole: {error}")))?;
     let deadline = Instant::now() + PATIENCE + settings.connect_timeout + settings.request_timeout;
     tx::transaction(store::installed)?;
     let run = rescue::begin_run()?;
@@ -190,12 +167,7 @@ fn pass(share: &Share) -> Result<Tally> {
             }
             Err(error) => {
                 failures += 1;
-                ereport!(
-                    WARNING,
-                    PgSqlErrorCode::ERRCODE_WARNING,
-                    "wa_process_batch() failed once",
-                    error.one_line()
-                );
+                ereport!(WARNING, PgSqlErrorCode::ERRCODE_WARNING, "wa_process_batch() failed once", error.one_line());
                 if failures >= 3 {
                     drain.stop(GRACE)?;
                     return Err(error);

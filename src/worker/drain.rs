@@ -94,12 +94,10 @@ impl Drain {
     /// Prepares to work; an error when the settings cannot be used.
     pub fn new(settings: Settings, run: i32) -> Result<Self> {
         let threads = settings.sender_threads.min(descriptors_for_calls());
-        let note = (settings.mode == Mode::Off)
-            .then(|| "whatsapp_pg.mode is off: nothing is sent".to_owned());
+        let note = (settings.mode == Mode::Off).then(|| "whatsapp_pg.mode is off: nothing is sent".to_owned());
         let client = client(&settings, threads)?;
         let pool = Pool::new(client, threads).map_err(|error| {
-            Error::new(Kind::System, "the sender threads cannot be set up")
-                .detail(error.to_string())
+            Error::new(Kind::System, "the sender threads cannot be set up").detail(error.to_string())
         })?;
         Ok(Self {
             settings,
@@ -168,8 +166,7 @@ impl Drain {
         self.gather();
         self.pool.grow();
         let now = Timestamp::now();
-        let claims =
-            self.may_claim() && (self.lanes.wants_look(now) || self.lanes.count_ready(now) > 0);
+        let claims = self.may_claim() && (self.lanes.wants_look(now) || self.lanes.count_ready(now) > 0);
         if !claims && !self.should_record() {
             return Ok(false);
         }
@@ -217,15 +214,8 @@ impl Drain {
         if !self.leased.is_empty() || !self.outcomes.is_empty() {
             return false;
         }
-        let nothing_soon = !self.lanes.is_stale()
-            && self
-                .lanes
-                .next_ready()
-                .is_none_or(|at| at > now.plus(patience));
-        self.allowance == Some(0)
-            || self.unreachable.is_some()
-            || self.settings.mode == Mode::Off
-            || nothing_soon
+        let nothing_soon = !self.lanes.is_stale() && self.lanes.next_ready().is_none_or(|at| at > now.plus(patience));
+        self.allowance == Some(0) || self.unreachable.is_some() || self.settings.mode == Mode::Off || nothing_soon
     }
 
     /// How long there is nothing to do, unless the latch is set or a sender answers.
@@ -239,13 +229,8 @@ impl Drain {
                 wait = wait.min(self.lanes.look_allowed_in());
             }
             if let Some(at) = self.lanes.next_ready() {
-                let until =
-                    Duration::from_micros((at.0.saturating_sub(now.0)).max(0).unsigned_abs());
-                wait = wait.min(until.max(if self.free() == 0 {
-                    at_most
-                } else {
-                    Duration::ZERO
-                }));
+                let until = Duration::from_micros((at.0.saturating_sub(now.0)).max(0).unsigned_abs());
+                wait = wait.min(until.max(if self.free() == 0 { at_most } else { Duration::ZERO }));
             }
             if let Some((since, pause)) = self.unreachable {
                 wait = wait.max(pause.saturating_sub(since.elapsed()).min(at_most));
@@ -265,10 +250,7 @@ impl Drain {
         let unsent = self.pool.close();
         self.judge(unsent);
         while self.pool.running() > 0 && Instant::now() < until {
-            wait_readable(
-                self.pool.event_fd(),
-                until.saturating_duration_since(Instant::now()),
-            );
+            wait_readable(self.pool.event_fd(), until.saturating_duration_since(Instant::now()));
             self.gather();
         }
         let abandoned = self.pool.abandon();
@@ -277,10 +259,7 @@ impl Drain {
         self.gathering_since = Some(Instant::now() - GATHER);
         while !self.outcomes.is_empty() {
             if !self.turn()? {
-                return Err(Error::new(
-                    Kind::NotReady,
-                    "the queue is locked: outcomes could not be recorded",
-                ));
+                return Err(Error::new(Kind::NotReady, "the queue is locked: outcomes could not be recorded"));
             }
         }
         Ok(())
@@ -295,12 +274,10 @@ impl Drain {
     }
 
     fn may_claim(&self) -> bool {
-        let reachable = self
-            .unreachable
-            .is_none_or(|(since, pause)| since.elapsed() >= pause);
+        let reachable = self.unreachable.is_none_or(|(since, pause)| since.elapsed() >= pause);
         let room = self.free();
-        let big_enough = room >= self.pool.max_threads().div_ceil(8)
-            || self.last_claim.is_none_or(|at| at.elapsed() >= CLAIM_PAUSE);
+        let big_enough =
+            room >= self.pool.max_threads().div_ceil(8) || self.last_claim.is_none_or(|at| at.elapsed() >= CLAIM_PAUSE);
         self.may_ever_claim() && reachable && room > 0 && big_enough
     }
 
@@ -308,9 +285,7 @@ impl Drain {
         !self.outcomes.is_empty()
             && (self.outcomes.len() >= GATHERED
                 || self.outcomes.len() >= self.leased.len()
-                || self
-                    .gathering_since
-                    .is_none_or(|since| since.elapsed() >= GATHER))
+                || self.gathering_since.is_none_or(|since| since.elapsed() >= GATHER))
     }
 
     fn gather(&mut self) {
@@ -346,10 +321,7 @@ impl Drain {
             None => UNREACHABLE.0,
         };
         self.unreachable = Some((Instant::now(), pause));
-        self.note = Some(format!(
-            "Meta cannot be reached: {}",
-            reason.unwrap_or_default()
-        ));
+        self.note = Some(format!("Meta cannot be reached: {}", reason.unwrap_or_default()));
         self.lanes.mark_stale();
     }
 
@@ -358,9 +330,7 @@ impl Drain {
             self.lanes.look(now)?;
         }
         let instant = Instant::now();
-        let mut room = u32::try_from(self.free())
-            .unwrap_or(u32::MAX)
-            .min(self.allowance.unwrap_or(u32::MAX));
+        let mut room = u32::try_from(self.free()).unwrap_or(u32::MAX).min(self.allowance.unwrap_or(u32::MAX));
         let ready = self.lanes.ready(now, ORGANIZERS_PER_TURN);
         // Equal turns: what one does not use the next may have, and a turn is large enough to be worth its statements.
         let equal = room.div_ceil(u32::try_from(ready.len()).unwrap_or(u32::MAX).max(1));
@@ -389,21 +359,17 @@ impl Drain {
     fn take_up(&mut self, grants: Vec<(Uuid, Grant)>) {
         let mut jobs: Vec<Job> = Vec::new();
         if self.unreachable.is_none() {
-            self.note = grants
-                .iter()
-                .find_map(|(_, grant)| grant.note.clone())
-                .or_else(|| {
-                    let served = grants.iter().any(|(_, grant)| !grant.rows.is_empty());
-                    self.note.take().filter(|_| !served && !grants.is_empty())
-                });
+            self.note = grants.iter().find_map(|(_, grant)| grant.note.clone()).or_else(|| {
+                let served = grants.iter().any(|(_, grant)| !grant.rows.is_empty());
+                self.note.take().filter(|_| !served && !grants.is_empty())
+            });
         }
         for (organizer, grant) in grants {
             let count = u32::try_from(grant.rows.len()).unwrap_or(u32::MAX);
             self.allowance = self.allowance.map(|left| left.saturating_sub(count));
             self.tally.claimed += u64::from(count);
             self.tally.failed += grant.failed;
-            self.lanes
-                .claimed(&organizer, &grant.rows, grant.is_exhausted, grant.ready_at);
+            self.lanes.claimed(&organizer, &grant.rows, grant.is_exhausted, grant.ready_at);
             for row in &grant.rows {
                 self.leased.insert(*row.id.as_bytes(), organizer);
             }
@@ -424,9 +390,9 @@ impl Drain {
 pub fn client(settings: &Settings, connections: usize) -> Result<Client> {
     let ca_pem = match &settings.ca_file {
         Some(path) => Some(std::fs::read(path).map_err(|error| {
-            Error::new(Kind::ConfigFile, format!("CA file \"{path}\" cannot be read"))
-                .detail(error.to_string())
-                .hint("whatsapp_pg.ca_file names a PEM file that the server can read; empty means the built-in authorities.")
+            Error::new(Kind::ConfigFile, format!("CA file \"{path}\" cannot be read")).detail(error.to_string()).hint(
+                "whatsapp_pg.ca_file names a PEM file that the server can read; empty means the built-in authorities.",
+            )
         })?),
         None => None,
     };
@@ -440,12 +406,9 @@ pub fn client(settings: &Settings, connections: usize) -> Result<Client> {
         max_idle: connections,
     })
     .map_err(|error| {
-        Error::new(
-            Kind::ConfigFile,
-            "the Graph API cannot be called with these settings",
-        )
-        .detail(error.to_string())
-        .hint("Check whatsapp_pg.graph_url, whatsapp_pg.graph_version and whatsapp_pg.ca_file.")
+        Error::new(Kind::ConfigFile, "the Graph API cannot be called with these settings")
+            .detail(error.to_string())
+            .hint("Check whatsapp_pg.graph_url, whatsapp_pg.graph_version and whatsapp_pg.ca_file.")
     })
 }
 
@@ -458,29 +421,17 @@ fn descriptors_for_calls() -> usize {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
             let before = limit.rlim_cur;
             limit.rlim_cur = limit.rlim_max;
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0 {
-                limit.rlim_max
-            } else {
-                before
-            }
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0 { limit.rlim_max } else { before }
         } else {
             1024
         }
     };
-    usize::try_from(limit.saturating_sub(FOR_POSTGRES))
-        .unwrap_or(usize::MAX)
-        .max(1)
+    usize::try_from(limit.saturating_sub(FOR_POSTGRES)).unwrap_or(usize::MAX).max(1)
 }
 
 fn wait_readable(descriptor: std::os::fd::RawFd, timeout: Duration) {
-    let mut poll = libc::pollfd {
-        fd: descriptor,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let milliseconds = i32::try_from(timeout.as_millis())
-        .unwrap_or(i32::MAX)
-        .max(1);
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
     // SAFETY: one valid entry.
     unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
 }

@@ -8,7 +8,7 @@ use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::shared::{self, State};
-use crate::store;
+use crate::store::{self, Installed};
 use crate::time::Timestamp;
 use crate::worker::drain::{Drain, Tally};
 use crate::worker::{rescue, session, signals};
@@ -46,25 +46,29 @@ pub extern "C-unwind" fn whatsapp_pg_drainer_main(argument: pg_sys::Datum) {
 
 /// Works until there is a reason to go; answers what the launcher should know.
 fn serve() -> State {
-    let settings =
-        match tx::transaction(|| Ok((store::find_installed()?, session::database_settings()?))) {
-            Ok((Some(installed), settings)) => {
-                tell_version(&installed.version);
-                settings
-            }
-            Ok((None, _)) => return State::Absent,
-            Err(error) => {
-                warn(
-                    "whatsapp_pg could not look for its extension",
-                    &error.one_line(),
-                );
-                return State::Down;
-            }
-        };
+    let settings = match look() {
+        Ok(Some((installed, settings))) => {
+            tell_version(&installed.version);
+            settings
+        }
+        Ok(None) => return State::Absent,
+        Err(error) => {
+            warn("whatsapp_pg could not look for its extension", &error.one_line());
+            return State::Down;
+        }
+    };
     shared::update(wake::own_database(), |entry| entry.state = State::Serving);
     let state = Loop::new(settings).run();
     session::report_activity(None);
     state
+}
+
+/// The extension, if it is there, and the database's own settings.
+fn look() -> Result<Option<(Installed, Vec<String>)>> {
+    tx::transaction(|| match store::find_installed()? {
+        Some(installed) => Ok(Some((installed, session::database_settings()?))),
+        None => Ok(None),
+    })
 }
 
 struct Loop {
@@ -127,18 +131,11 @@ impl Loop {
         if session::must_leave_database() {
             return Some(State::Down);
         }
-        match tx::transaction(|| {
-            Ok((
-                store::find_installed()?.is_some(),
-                session::database_settings()?,
-            ))
-        }) {
-            Ok((false, _)) => return Some(State::Absent),
+        match look() {
+            Ok(None) => return Some(State::Absent),
             // The launcher starts a fresh process at once, which connects with the settings that hold now.
-            Ok((true, settings)) if settings != self.database_settings => {
-                return Some(State::Unknown);
-            }
-            Ok(_) => {}
+            Ok(Some((_, settings))) if settings != self.database_settings => return Some(State::Unknown),
+            Ok(Some(_)) => {}
             Err(error) => {
                 self.fail("look for its extension", &error.one_line());
                 return None;
@@ -161,10 +158,7 @@ impl Loop {
             None => *self.run.insert(rescue::begin_run()?),
         };
         self.set_up(run);
-        if self
-            .polled
-            .is_none_or(|at| at.elapsed() >= Settings::current().poll_interval)
-        {
+        if self.polled.is_none_or(|at| at.elapsed() >= Settings::current().poll_interval) {
             self.polled = Some(Instant::now());
             if let Some(drain) = &mut self.drain {
                 drain.look_again();
@@ -205,19 +199,10 @@ impl Loop {
         match turned {
             Ok(worked) => {
                 self.failures = 0;
-                if let Some(note) = self
-                    .drain
-                    .as_ref()
-                    .and_then(|drain| drain.note().map(str::to_owned))
-                {
+                if let Some(note) = self.drain.as_ref().and_then(|drain| drain.note().map(str::to_owned)) {
                     self.tell(&note);
                 }
-                if !worked
-                    && self
-                        .drain
-                        .as_ref()
-                        .is_some_and(|drain| drain.tally() != self.published)
-                {
+                if !worked && self.drain.as_ref().is_some_and(|drain| drain.tally() != self.published) {
                     self.publish();
                 }
                 worked
@@ -235,11 +220,7 @@ impl Loop {
             Some(drain) => (drain.idle_for(now, HOUSEKEEPING), Some(drain.event_fd())),
             None => (HOUSEKEEPING, None),
         };
-        let wait = if self.failures > 0 {
-            wait.max(Duration::from_millis(100) * self.failures)
-        } else {
-            wait
-        };
+        let wait = if self.failures > 0 { wait.max(Duration::from_millis(100) * self.failures) } else { wait };
         if signals::wait(wait, descriptor)
             && let Some(drain) = &mut self.drain
         {
@@ -250,10 +231,7 @@ impl Loop {
     fn stop(&mut self) {
         if let Some(mut drain) = self.drain.take() {
             if let Err(error) = drain.stop(GRACE) {
-                warn(
-                    "whatsapp_pg could not record all outcomes before it stopped",
-                    &error.one_line(),
-                );
+                warn("whatsapp_pg could not record all outcomes before it stopped", &error.one_line());
             }
             self.drain = Some(drain);
             self.publish();
@@ -261,17 +239,8 @@ impl Loop {
     }
 
     fn publish(&mut self) {
-        let (tally, in_flight) = self
-            .drain
-            .as_ref()
-            .map(|drain| (drain.tally(), drain.leased()))
-            .unwrap_or_default();
-        let note = self
-            .drain
-            .as_ref()
-            .and_then(Drain::note)
-            .or(self.note.as_deref())
-            .unwrap_or_default();
+        let (tally, in_flight) = self.drain.as_ref().map(|drain| (drain.tally(), drain.leased())).unwrap_or_default();
+        let note = self.drain.as_ref().and_then(Drain::note).or(self.note.as_deref()).unwrap_or_default();
         shared::update(wake::own_database(), |entry| {
             entry.last_pass_at = Timestamp::now().0;
             entry.claimed = tally.claimed;
@@ -294,11 +263,7 @@ impl Loop {
     /// Says a thing once in the server's log.
     fn tell(&mut self, note: &str) {
         if self.told.as_deref() != Some(note) {
-            ereport!(
-                LOG,
-                PgSqlErrorCode::ERRCODE_WARNING,
-                format!("whatsapp_pg: {note}")
-            );
+            ereport!(LOG, PgSqlErrorCode::ERRCODE_WARNING, format!("whatsapp_pg: {note}"));
             self.told = Some(note.to_owned());
         }
     }
@@ -323,10 +288,5 @@ fn tell_version(catalog: &str) {
 }
 
 fn warn(what: &str, reason: &str) {
-    ereport!(
-        WARNING,
-        PgSqlErrorCode::ERRCODE_WARNING,
-        what.to_owned(),
-        reason.to_owned()
-    );
+    ereport!(WARNING, PgSqlErrorCode::ERRCODE_WARNING, what.to_owned(), reason.to_owned());
 }

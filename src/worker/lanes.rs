@@ -59,35 +59,20 @@ impl Lanes {
         self.next_due = None;
         for lane in found {
             if lane.first_due > now {
-                self.next_due = Some(
-                    self.next_due
-                        .map_or(lane.first_due, |due| due.min(lane.first_due)),
-                );
+                self.next_due = Some(self.next_due.map_or(lane.first_due, |due| due.min(lane.first_due)));
                 continue;
             }
             let key = *lane.organizer.as_bytes();
-            let ready_at = before
-                .get(&key)
-                .map_or(Timestamp::MIN, |organizer| organizer.ready_at);
+            let ready_at = before.get(&key).map_or(Timestamp::MIN, |organizer| organizer.ready_at);
             self.organizers
                 .entry(key)
-                .or_insert_with(|| Organizer {
-                    lanes: BTreeMap::new(),
-                    ready_at,
-                })
+                .or_insert_with(|| Organizer { lanes: BTreeMap::new(), ready_at })
                 .lanes
-                .insert(
-                    std::cmp::Reverse(lane.priority),
-                    Watermark::zero(lane.priority),
-                );
+                .insert(std::cmp::Reverse(lane.priority), Watermark::zero(lane.priority));
         }
         let known = &self.organizers;
         self.turns.retain(|key| known.contains_key(key));
-        let waiting: Vec<_> = known
-            .keys()
-            .filter(|key| !self.turns.contains(key))
-            .copied()
-            .collect();
+        let waiting: Vec<_> = known.keys().filter(|key| !self.turns.contains(key)).copied().collect();
         self.turns.extend(waiting);
         self.is_stale = false;
         self.looked = Some((start, start.elapsed()));
@@ -96,43 +81,22 @@ impl Lanes {
 
     /// Organizers with something due, in the order of their turns, that may be served now.
     pub fn ready(&self, now: Timestamp, at_most: usize) -> Vec<Uuid> {
-        let is_ready = |key: &&[u8; 16]| {
-            self.organizers
-                .get(*key)
-                .is_some_and(|organizer| organizer.ready_at <= now)
-        };
-        self.turns
-            .iter()
-            .filter(is_ready)
-            .take(at_most)
-            .map(|key| Uuid::from_bytes(*key))
-            .collect()
+        let is_ready = |key: &&[u8; 16]| self.organizers.get(*key).is_some_and(|organizer| organizer.ready_at <= now);
+        self.turns.iter().filter(is_ready).take(at_most).map(|key| Uuid::from_bytes(*key)).collect()
     }
 
     /// How many organizers could be served now.
     pub fn count_ready(&self, now: Timestamp) -> usize {
-        self.organizers
-            .values()
-            .filter(|organizer| organizer.ready_at <= now)
-            .count()
+        self.organizers.values().filter(|organizer| organizer.ready_at <= now).count()
     }
 
     /// Where a claim for this organizer continues.
     pub fn watermarks(&self, organizer: &Uuid) -> Vec<Watermark> {
-        self.organizers
-            .get(organizer.as_bytes())
-            .map(|it| it.lanes.values().copied().collect())
-            .unwrap_or_default()
+        self.organizers.get(organizer.as_bytes()).map(|it| it.lanes.values().copied().collect()).unwrap_or_default()
     }
 
     /// Takes note of a claim: the organizer goes to the end of the line.
-    pub fn claimed(
-        &mut self,
-        organizer: &Uuid,
-        rows: &[Claimed],
-        is_exhausted: bool,
-        ready_at: Timestamp,
-    ) {
+    pub fn claimed(&mut self, organizer: &Uuid, rows: &[Claimed], is_exhausted: bool, ready_at: Timestamp) {
         let key = *organizer.as_bytes();
         self.turns.retain(|other| *other != key);
         if is_exhausted {
@@ -164,28 +128,19 @@ impl Lanes {
         let held = self
             .organizers
             .entry(*organizer.as_bytes())
-            .or_insert_with(|| Organizer {
-                lanes: BTreeMap::new(),
-                ready_at: until,
-            });
+            .or_insert_with(|| Organizer { lanes: BTreeMap::new(), ready_at: until });
         held.ready_at = held.ready_at.max(until);
     }
 
     /// When something can be done next, as far as is known.
     pub fn next_ready(&self) -> Option<Timestamp> {
-        let organizers = self
-            .turns
-            .iter()
-            .filter_map(|key| self.organizers.get(key))
-            .map(|it| it.ready_at);
+        let organizers = self.turns.iter().filter_map(|key| self.organizers.get(key)).map(|it| it.ready_at);
         organizers.chain(self.next_due).min()
     }
 
     /// How long until a look is allowed.
     pub fn look_allowed_in(&self) -> Duration {
-        self.looked.map_or(Duration::ZERO, |(at, cost)| {
-            (cost * SHARE).saturating_sub(at.elapsed())
-        })
+        self.looked.map_or(Duration::ZERO, |(at, cost)| (cost * SHARE).saturating_sub(at.elapsed()))
     }
 
     /// Whether a look is wanted as soon as it is allowed.

@@ -5,9 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::{
-    BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
-};
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 
 use crate::shared::{self, State};
@@ -95,10 +93,7 @@ impl Launcher {
                 continue;
             }
             let state = shared::entry(oid).map_or(State::Unknown, |entry| entry.state);
-            let is_running = self
-                .children
-                .get(&oid)
-                .is_some_and(|child| child.worker.is_some());
+            let is_running = self.children.get(&oid).is_some_and(|child| child.worker.is_some());
             if is_running || state == State::Absent {
                 continue;
             }
@@ -106,20 +101,12 @@ impl Launcher {
             if self.is_probing() && state == State::Unknown {
                 continue;
             }
-            if self
-                .children
-                .get(&oid)
-                .is_none_or(|child| child.restart_at <= Instant::now())
-                && !self.start(oid, &name)
+            if self.children.get(&oid).is_none_or(|child| child.restart_at <= Instant::now()) && !self.start(oid, &name)
             {
                 return LOOK;
             }
         }
-        if busy || self.is_probing() {
-            LOOK_SOON
-        } else {
-            LOOK
-        }
+        if busy || self.is_probing() { LOOK_SOON } else { LOOK }
     }
 
     fn is_probing(&self) -> bool {
@@ -147,20 +134,9 @@ impl Launcher {
         match worker {
             Ok(worker) => {
                 self.told_no_slot = false;
-                let pause = self
-                    .children
-                    .get(&oid)
-                    .map_or(RESTART.0, |child| child.pause);
+                let pause = self.children.get(&oid).map_or(RESTART.0, |child| child.pause);
                 let now = Instant::now();
-                self.children.insert(
-                    oid,
-                    Child {
-                        worker: Some(worker),
-                        started: now,
-                        restart_at: now,
-                        pause,
-                    },
-                );
+                self.children.insert(oid, Child { worker: Some(worker), started: now, restart_at: now, pause });
                 true
             }
             Err(_) => {
@@ -169,9 +145,7 @@ impl Launcher {
                     ereport!(
                         WARNING,
                         PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                        format!(
-                            "whatsapp_pg has no background worker slot for database \"{name}\""
-                        ),
+                        format!("whatsapp_pg has no background worker slot for database \"{name}\""),
                         "Nothing is sent there. Raise max_worker_processes and restart the server."
                     );
                 }
@@ -185,10 +159,7 @@ impl Launcher {
             ereport!(
                 WARNING,
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                format!(
-                    "whatsapp_pg looks after {} databases at most",
-                    shared::MAX_DATABASES
-                ),
+                format!("whatsapp_pg looks after {} databases at most", shared::MAX_DATABASES),
                 "Name those that use it in whatsapp_pg.databases."
             );
         }
@@ -199,18 +170,11 @@ impl Child {
     /// Takes note when the drainer has ended.
     fn reap(&mut self, oid: u32) {
         let Some(worker) = &self.worker else { return };
-        if !matches!(
-            worker.pid(),
-            Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
-        ) {
+        if !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)) {
             return;
         }
         self.worker = None;
-        self.pause = if self.started.elapsed() >= HEALTHY {
-            RESTART.0
-        } else {
-            (self.pause * 2).min(RESTART.1)
-        };
+        self.pause = if self.started.elapsed() >= HEALTHY { RESTART.0 } else { (self.pause * 2).min(RESTART.1) };
         let mut left_by_itself = false;
         shared::update(oid, |entry| {
             entry.pid = 0;
@@ -222,12 +186,7 @@ impl Child {
         if left_by_itself {
             self.pause = RESTART.0;
         }
-        self.restart_at = Instant::now()
-            + if left_by_itself {
-                Duration::ZERO
-            } else {
-                self.pause / 2
-            };
+        self.restart_at = Instant::now() + if left_by_itself { Duration::ZERO } else { self.pause / 2 };
     }
 }
 
@@ -249,10 +208,7 @@ fn databases() -> Vec<(u32, String)> {
             let database = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
             if (*database).datallowconn && !(*database).datistemplate {
                 let name = std::ffi::CStr::from_ptr((*database).datname.data.as_ptr());
-                found.push((
-                    (*database).oid.to_u32(),
-                    name.to_string_lossy().into_owned(),
-                ));
+                found.push(((*database).oid.to_u32(), name.to_string_lossy().into_owned()));
             }
         }
         if let Some(end) = (*(*relation).rd_tableam).scan_end {

@@ -36,19 +36,11 @@ impl Memory {
     /// The organizer, read if it must be; None without an account.
     pub fn organizer(&mut self, id: &Uuid) -> Result<Option<&mut Organizer>> {
         let key = *id.as_bytes();
-        if self
-            .organizers
-            .get(&key)
-            .is_none_or(|(read, _)| read.elapsed() >= BELIEVED)
-        {
+        if self.organizers.get(&key).is_none_or(|(read, _)| read.elapsed() >= BELIEVED) {
             let account = config::account(id)?;
-            self.organizers
-                .insert(key, (Instant::now(), account.map(Organizer::new)));
+            self.organizers.insert(key, (Instant::now(), account.map(Organizer::new)));
         }
-        Ok(self
-            .organizers
-            .get_mut(&key)
-            .and_then(|(_, organizer)| organizer.as_mut()))
+        Ok(self.organizers.get_mut(&key).and_then(|(_, organizer)| organizer.as_mut()))
     }
 }
 
@@ -76,22 +68,13 @@ pub struct Sending {
 impl Organizer {
     fn new(account: Account) -> Self {
         let sending = sending(&account);
-        Self {
-            account,
-            sending,
-            stored: HashMap::new(),
-            chosen: HashMap::new(),
-        }
+        Self { account, sending, stored: HashMap::new(), chosen: HashMap::new() }
     }
 
     /// Reads the templates these rows name, as far as they are not known.
     pub fn learn_templates(&mut self, rows: &[Claimed]) -> Result<()> {
-        let mut names: Vec<String> = rows
-            .iter()
-            .map(|row| &row.template)
-            .filter(|name| !self.stored.contains_key(*name))
-            .cloned()
-            .collect();
+        let mut names: Vec<String> =
+            rows.iter().map(|row| &row.template).filter(|name| !self.stored.contains_key(*name)).cloned().collect();
         names.sort_unstable();
         names.dedup();
         if names.is_empty() {
@@ -101,10 +84,7 @@ impl Organizer {
             self.stored.insert(name.clone(), Vec::new());
         }
         for template in templates::named(&self.account.organizer, names)? {
-            self.stored
-                .entry(template.name.clone())
-                .or_default()
-                .push(template);
+            self.stored.entry(template.name.clone()).or_default().push(template);
         }
         Ok(())
     }
@@ -116,10 +96,7 @@ impl Organizer {
         self.chosen
             .entry(key)
             .or_insert_with(|| {
-                let known = stored
-                    .get(&row.template)
-                    .map(Vec::as_slice)
-                    .unwrap_or_default();
+                let known = stored.get(&row.template).map(Vec::as_slice).unwrap_or_default();
                 let default = account.default_language.as_deref();
                 templates::choose(known, &row.template, row.language.as_deref(), default)
                     .and_then(Stored::parse)
@@ -130,7 +107,8 @@ impl Organizer {
 }
 
 /// What a copy of a database says until somebody adopts it.
-pub const COPY: &str = "this database is a copy: nothing is sent until wa_adopt_copy() says that it is the one that sends";
+pub const COPY: &str =
+    "this database is a copy: nothing is sent until wa_adopt_copy() says that it is the one that sends";
 
 fn sending(account: &Account) -> Result<Sending, String> {
     let of = |reason: String| format!("organizer {}: {reason}", account.organizer);
@@ -141,19 +119,13 @@ fn sending(account: &Account) -> Result<Sending, String> {
         return Err(COPY.to_owned());
     }
     let tier = Tier::parse(&account.tier).map_err(|error| of(error.to_string()))?;
-    let token = secrets::open(&account.organizer, Column::Token, &account.token)
-        .map_err(|error| of(error.one_line()))?;
-    let pace = Pace {
-        per_second: account.per_second,
-    };
+    let token =
+        secrets::open(&account.organizer, Column::Token, &account.token).map_err(|error| of(error.one_line()))?;
+    let pace = Pace { per_second: account.per_second };
     let sender = Sender {
         phone_number_id: account.phone_number_id.clone(),
         token,
         least_gap: Duration::from_micros(pace.least_gap_us().unsigned_abs()),
     };
-    Ok(Sending {
-        sender: Arc::new(sender),
-        tier,
-        pace,
-    })
+    Ok(Sending { sender: Arc::new(sender), tier, pace })
 }

@@ -120,10 +120,7 @@ impl Waiting {
             }
             Some(at) => *at = now + job.sender.least_gap,
             None => {
-                self.not_before.insert(
-                    job.sender.phone_number_id.clone(),
-                    now + job.sender.least_gap,
-                );
+                self.not_before.insert(job.sender.phone_number_id.clone(), now + job.sender.least_gap);
             }
         }
         Some(job)
@@ -204,11 +201,7 @@ impl Pool {
             for job in jobs {
                 waiting.order += 1;
                 let order = waiting.order;
-                waiting.jobs.push(Timed {
-                    at: job.not_before,
-                    order,
-                    job,
-                });
+                waiting.jobs.push(Timed { at: job.not_before, order, job });
             }
             // A job that is due before the one the leader waits for needs a new leader.
             waiting.leader = None;
@@ -226,8 +219,7 @@ impl Pool {
         let wanted = {
             let waiting = lock(&self.shared.waiting);
             let due = waiting.jobs.iter().filter(|timed| timed.at <= now).count();
-            due.max(usize::from(!waiting.jobs.is_empty()))
-                .saturating_sub(waiting.idle)
+            due.max(usize::from(!waiting.jobs.is_empty())).saturating_sub(waiting.idle)
         };
         for _ in 0..wanted.min(self.max_threads.saturating_sub(self.threads)) {
             if !self.spawn() {
@@ -318,29 +310,15 @@ impl Shared {
     fn serve(&self, client: &Client) {
         while let Some(job) = self.take() {
             let written = Arc::new(AtomicBool::new(false));
-            let running = Running {
-                lease: job.lease,
-                retry_count: job.retry_count,
-                written: Arc::clone(&written),
-            };
+            let running = Running { lease: job.lease, retry_count: job.retry_count, written: Arc::clone(&written) };
             lock(&self.calls).insert(job.id, running);
-            let event = catch_unwind(AssertUnwindSafe(|| self.call(client, &job, &written)))
-                .unwrap_or_else(|_| {
-                    let reason = "the sender thread failed while it made the call".to_owned();
-                    if written.swap(true, Ordering::SeqCst) {
-                        Event::Lost(reason)
-                    } else {
-                        Event::Returned
-                    }
-                });
+            let event = catch_unwind(AssertUnwindSafe(|| self.call(client, &job, &written))).unwrap_or_else(|_| {
+                let reason = "the sender thread failed while it made the call".to_owned();
+                if written.swap(true, Ordering::SeqCst) { Event::Lost(reason) } else { Event::Returned }
+            });
             // Whoever removes the call reports it: this thread, or a shutdown that gave up on it.
             if lock(&self.calls).remove(&job.id).is_some() {
-                self.answer(Answer {
-                    id: job.id,
-                    lease: job.lease,
-                    retry_count: job.retry_count,
-                    event,
-                });
+                self.answer(Answer { id: job.id, lease: job.lease, retry_count: job.retry_count, event });
             }
         }
     }
@@ -385,10 +363,8 @@ impl Shared {
             waiting = match wait {
                 Some(wait) if waiting.leader.is_none() => {
                     waiting.leader = Some(me);
-                    let (mut waiting, _) = self
-                        .available
-                        .wait_timeout(waiting, wait)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    let (mut waiting, _) =
+                        self.available.wait_timeout(waiting, wait).unwrap_or_else(PoisonError::into_inner);
                     if waiting.leader == Some(me) {
                         waiting.leader = None;
                     }
@@ -396,10 +372,7 @@ impl Shared {
                     waiting
                 }
                 _ => {
-                    let mut waiting = self
-                        .available
-                        .wait(waiting)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    let mut waiting = self.available.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                     waiting.idle -= 1;
                     waiting
                 }
@@ -419,27 +392,17 @@ impl Shared {
 
 /// The body of the request, or why there can be none. Rows may be inserted by SQL, so everything is checked here again.
 fn render(job: &Job) -> Result<String, (&'static str, String)> {
-    let to = PhoneNumber::parse(&job.recipient)
-        .map_err(|error| ("invalid_number", error.to_string()))?
-        .number;
-    let variables: serde_json::Value = serde_json::from_str(&job.variables)
-        .map_err(|error| ("invalid_variables", error.to_string()))?;
+    let to = PhoneNumber::parse(&job.recipient).map_err(|error| ("invalid_number", error.to_string()))?.number;
+    let variables: serde_json::Value =
+        serde_json::from_str(&job.variables).map_err(|error| ("invalid_variables", error.to_string()))?;
     let serde_json::Value::Object(variables) = variables else {
-        return Err((
-            "invalid_variables",
-            "template_variables is not a JSON object".to_owned(),
-        ));
+        return Err(("invalid_variables", "template_variables is not a JSON object".to_owned()));
     };
     let parameters = job.template.fill(&variables).map_err(|violations| {
         let reasons: Vec<String> = violations.iter().map(ToString::to_string).collect();
         ("invalid_variables", reasons.join("; "))
     })?;
-    Ok(cloud_api::message::template_message(
-        &to,
-        &job.template,
-        &parameters,
-        &job.callback_data,
-    ))
+    Ok(cloud_api::message::template_message(&to, &job.template, &parameters, &job.callback_data))
 }
 
 /// A lock that a panic elsewhere does not take away: the data are plain values, complete after every statement.
@@ -468,12 +431,6 @@ impl BlockedSignals {
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: restores what `new` read.
-        unsafe {
-            libc::pthread_sigmask(
-                libc::SIG_SETMASK,
-                &raw const self.before,
-                std::ptr::null_mut(),
-            )
-        };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
     }
 }

@@ -67,12 +67,7 @@ pub fn report_activity(activity: Option<&str>) {
         None => pg_sys::BackendState::STATE_IDLE,
     };
     // SAFETY: Postgres copies the text.
-    unsafe {
-        pg_sys::pgstat_report_activity(
-            state,
-            text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr()),
-        )
-    };
+    unsafe { pg_sys::pgstat_report_activity(state, text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr())) };
 }
 
 /// Hands the table statistics to autovacuum, which would never hear of our writes otherwise.
@@ -111,11 +106,7 @@ pub fn may_use_queue() -> Result<bool> {
         return Ok(false);
     };
     // SAFETY: a try-lock in a transaction.
-    Ok(
-        unsafe {
-            pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock.cast_signed())
-        },
-    )
+    Ok(unsafe { pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock.cast_signed()) })
 }
 
 /// What `ALTER DATABASE … SET` says for this database now. A session has the values of the moment it connected, so a
@@ -123,20 +114,14 @@ pub fn may_use_queue() -> Result<bool> {
 pub fn database_settings() -> Result<Vec<String>> {
     const SQL: &str = "SELECT u.setting FROM pg_catalog.pg_db_role_setting AS s, unnest(s.setconfig) AS u (setting)
                        WHERE s.setdatabase = $1 AND s.setrole = 0";
-    store::read(
-        SQL,
-        &[pg_sys::Oid::from(crate::wake::own_database()).into()],
-        |row| row.get(1),
-    )
+    store::read(SQL, &[pg_sys::Oid::from(crate::wake::own_database()).into()], |row| row.get(1))
 }
 
 /// Whether transactions here cannot write: a hold, not a crash.
 pub fn is_read_only() -> bool {
     // SAFETY: GetConfigOption answers a C string that lives until the setting changes.
     unsafe {
-        let setting =
-            pg_sys::GetConfigOption(c"default_transaction_read_only".as_ptr(), true, false);
-        pg_sys::RecoveryInProgress()
-            || (!setting.is_null() && std::ffi::CStr::from_ptr(setting).to_bytes() == b"on")
+        let setting = pg_sys::GetConfigOption(c"default_transaction_read_only".as_ptr(), true, false);
+        pg_sys::RecoveryInProgress() || (!setting.is_null() && std::ffi::CStr::from_ptr(setting).to_bytes() == b"on")
     }
 }

@@ -55,9 +55,7 @@ pub fn reload_requested() -> bool {
 /// Waits until the latch is set, the descriptor is readable, or the time is over; handles interrupts. True when it was
 /// the latch.
 pub fn wait(timeout: std::time::Duration, descriptor: Option<std::os::fd::RawFd>) -> bool {
-    let milliseconds = i64::try_from(timeout.as_micros().div_ceil(1000))
-        .unwrap_or(i64::MAX)
-        .min(60_000);
+    let milliseconds = i64::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i64::MAX).min(60_000);
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     if descriptor.is_some() {
         events |= pg_sys::WL_SOCKET_READABLE;

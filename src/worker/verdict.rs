@@ -33,11 +33,7 @@ pub struct Verdict {
 
 /// What becomes of a message after this answer. `jitter` is a random number from 0 to 1.
 pub fn of(answer: Answer, settings: &Settings, now: Timestamp, jitter: f64) -> Verdict {
-    let blank = Blank {
-        id: answer.id,
-        lease: answer.lease,
-        now,
-    };
+    let blank = Blank { id: answer.id, lease: answer.lease, now };
     match answer.event {
         Event::Returned => plain(blank.queued("returned", None, None)),
         Event::Refused(code, reason) => plain(blank.failed(code.to_owned(), reason)),
@@ -52,33 +48,16 @@ pub fn of(answer: Answer, settings: &Settings, now: Timestamp, jitter: f64) -> V
     }
 }
 
-fn called(
-    attempt: &Attempt,
-    blank: &Blank,
-    retry_count: u32,
-    settings: &Settings,
-    jitter: f64,
-) -> Verdict {
+fn called(attempt: &Attempt, blank: &Blank, retry_count: u32, settings: &Settings, jitter: f64) -> Verdict {
     match &attempt.outcome {
-        Answered::Accepted {
-            message_id,
-            message_status,
-            ..
-        } => {
+        Answered::Accepted { message_id, message_status, .. } => {
             let mut outcome = blank.outcome("sent", "sent");
             outcome.message_id = Some(message_id.clone());
             outcome.details = message_status.clone().filter(|status| status != "accepted");
             plain(outcome)
         }
         Answered::Rejected(error) => {
-            let mut verdict = rejected(
-                error,
-                blank,
-                retry_count,
-                settings,
-                jitter,
-                attempt.retry_after,
-            );
+            let mut verdict = rejected(error, blank, retry_count, settings, jitter, attempt.retry_after);
             verdict.outcome.details = error.details.clone();
             verdict.outcome.fbtrace_id = error.fbtrace_id.clone();
             verdict
@@ -88,11 +67,7 @@ fn called(
         }
         Answered::NotSent(TransportError::Revoked) => plain(blank.queued("returned", None, None)),
         Answered::NotSent(error) => {
-            let mut verdict = plain(blank.queued(
-                "returned",
-                Some("unreachable".to_owned()),
-                Some(error.to_string()),
-            ));
+            let mut verdict = plain(blank.queued("returned", Some("unreachable".to_owned()), Some(error.to_string())));
             verdict.unreachable = true;
             verdict
         }
@@ -108,37 +83,20 @@ fn rejected(
     jitter: f64,
     retry_after: Option<Duration>,
 ) -> Verdict {
-    let code = error.code.map_or_else(
-        || format!("http_{}", error.http_status),
-        |code| code.to_string(),
-    );
+    let code = error.code.map_or_else(|| format!("http_{}", error.http_status), |code| code.to_string());
     let text = in_words(error);
-    let at_least = error
-        .rule
-        .wait
-        .unwrap_or_default()
-        .max(retry_after.unwrap_or_default());
+    let at_least = error.rule.wait.unwrap_or_default().max(retry_after.unwrap_or_default());
     let later = |wait: Duration, counts: bool, hold: Option<Duration>| {
         let mut outcome = blank.queued("retried", Some(code.clone()), Some(text.clone()));
         outcome.again_at = Some(blank.now.plus(wait));
         outcome.counts = counts;
-        Verdict {
-            outcome,
-            hold,
-            unreachable: false,
-        }
+        Verdict { outcome, hold, unreachable: false }
     };
-    let backoff = Backoff {
-        base: settings.retry_delay,
-        cap: LONGEST_RETRY,
-        max_retries: settings.max_retries,
-    };
+    let backoff = Backoff { base: settings.retry_delay, cap: LONGEST_RETRY, max_retries: settings.max_retries };
     match error.rule.reaction {
-        Reaction::Retry if backoff.allows(retry_count + 1) => later(
-            backoff.delay(retry_count + 1, jitter).max(at_least),
-            true,
-            None,
-        ),
+        Reaction::Retry if backoff.allows(retry_count + 1) => {
+            later(backoff.delay(retry_count + 1, jitter).max(at_least), true, None)
+        }
         Reaction::SlowNumber | Reaction::SlowAccount => {
             let wait = at_least.max(SLOW_DOWN);
             later(wait, false, Some(wait))
@@ -153,14 +111,8 @@ fn rejected(
             let wait = at_least.max(PROBE);
             later(wait, false, Some(wait))
         }
-        Reaction::HoldTemplate | Reaction::HoldCategory
-            if error.rule.retryable && backoff.allows(retry_count + 1) =>
-        {
-            later(
-                backoff.delay(retry_count + 1, jitter).max(at_least),
-                true,
-                None,
-            )
+        Reaction::HoldTemplate | Reaction::HoldCategory if error.rule.retryable && backoff.allows(retry_count + 1) => {
+            later(backoff.delay(retry_count + 1, jitter).max(at_least), true, None)
         }
         _ => plain(blank.failed(code, text)),
     }
@@ -169,22 +121,14 @@ fn rejected(
 /// Meta's words, what they mean, and what to do.
 fn in_words(error: &GraphError) -> String {
     let mut text = error.message.clone();
-    if let Some(details) = error
-        .details
-        .as_deref()
-        .filter(|details| !details.is_empty() && *details != text)
-    {
+    if let Some(details) = error.details.as_deref().filter(|details| !details.is_empty() && *details != text) {
         text = format!("{text}: {details}");
     }
     format!("{text}. {} {}", error.rule.meaning, error.rule.advice)
 }
 
 fn plain(outcome: Outcome) -> Verdict {
-    Verdict {
-        outcome,
-        hold: None,
-        unreachable: false,
-    }
+    Verdict { outcome, hold: None, unreachable: false }
 }
 
 /// The parts that every outcome of a message shares.
@@ -217,26 +161,13 @@ impl Blank {
         }
     }
 
-    fn queued(
-        &self,
-        log_status: &'static str,
-        code: Option<String>,
-        error: Option<String>,
-    ) -> Outcome {
-        Outcome {
-            error_code: code,
-            error,
-            ..self.outcome("queued", log_status)
-        }
+    fn queued(&self, log_status: &'static str, code: Option<String>, error: Option<String>) -> Outcome {
+        Outcome { error_code: code, error, ..self.outcome("queued", log_status) }
     }
 
     /// It will never pass as it is.
     pub fn failed(&self, code: String, reason: String) -> Outcome {
-        Outcome {
-            error_code: Some(code),
-            error: Some(reason),
-            ..self.outcome("failed", "failed")
-        }
+        Outcome { error_code: Some(code), error: Some(reason), ..self.outcome("failed", "failed") }
     }
 
     fn unknown(&self, reason: String) -> Outcome {

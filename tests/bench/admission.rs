@@ -17,9 +17,7 @@ pub fn measure(scale: Scale, table: &mut Table) {
         (0..scale.pick(3, 1))
             .map(|_| {
                 drain_for(Duration::ZERO, THREADS, messages, |session| {
-                    (0..40)
-                        .map(|_| Organizer::with_account(session, &account))
-                        .collect()
+                    (0..40).map(|_| Organizer::with_account(session, &account)).collect()
                 })
                 .rate
             })

@@ -51,11 +51,7 @@ impl Stand<'_> {
     fn queue(&mut self, count: u32) {
         for begin in (0..count).step_by(100_000) {
             let some = (count - begin).min(100_000);
-            enqueue(
-                &mut self.session,
-                &self.organizer,
-                &numbers(self.recipients, some),
-            );
+            enqueue(&mut self.session, &self.organizer, &numbers(self.recipients, some));
             self.recipients += some;
         }
     }
@@ -63,8 +59,7 @@ impl Stand<'_> {
     /// Lets so many messages leave.
     fn pass(&mut self, count: u32) {
         let accepted = self.simulator.stats().accepted;
-        self.simulator
-            .wait_for_accepted(accepted + u64::from(count), PATIENCE);
+        self.simulator.wait_for_accepted(accepted + u64::from(count), PATIENCE);
     }
 
     fn reset(&mut self) {
@@ -81,12 +76,7 @@ impl Stand<'_> {
                 &[&pattern],
             )
             .expect("pg_stat_statements answers");
-        Cost {
-            calls: row.get(0),
-            rows: row.get(1),
-            total: row.get(2),
-            longest: row.get(3),
-        }
+        Cost { calls: row.get(0), rows: row.get(1), total: row.get(2), longest: row.get(3) }
     }
 
     /// Claims and looks since the last reset.
@@ -101,10 +91,7 @@ impl Stand<'_> {
 pub fn measure(scale: Scale, table: &mut Table) {
     let simulator = Process::start(LATENCY);
     let cluster = server(&simulator.url(), 64)
-        .setting(
-            "shared_preload_libraries",
-            "'whatsapp_pg,pg_stat_statements'",
-        )
+        .setting("shared_preload_libraries", "'whatsapp_pg,pg_stat_statements'")
         // Which statistics the planner has is part of the question.
         .setting("autovacuum", "off")
         .start();
@@ -114,13 +101,7 @@ pub fn measure(scale: Scale, table: &mut Table) {
     let organizer = Organizer::create(&mut session);
     wait_for_drainer(&mut session);
     go_live(&cluster);
-    let mut stand = Stand {
-        cluster: &cluster,
-        simulator: &simulator,
-        session,
-        organizer,
-        recipients: 0,
-    };
+    let mut stand = Stand { cluster: &cluster, simulator: &simulator, session, organizer, recipients: 0 };
 
     // Statistics of a quiet time: rows, none of them queued.
     stand.queue(1_000);
@@ -134,12 +115,7 @@ pub fn measure(scale: Scale, table: &mut Table) {
         stand.pass(1_000);
     }
     let (small, look) = stand.costs();
-    table.add(
-        "claim: 1,000 queued, ms per 100 rows",
-        Target::None,
-        vec![small.per_hundred()],
-        small.remark(&look),
-    );
+    table.add("claim: 1,000 queued, ms per 100 rows", Target::None, vec![small.per_hundred()], small.remark(&look));
 
     let backlog: u32 = scale.pick(1_000_000, 200_000);
     let sample = scale.pick(10_000, 3_000);
@@ -161,11 +137,7 @@ pub fn measure(scale: Scale, table: &mut Table) {
             format!("claim: {queued} queued, {what}, ratio"),
             Target::AtMost(1.5),
             vec![ratio],
-            format!(
-                "{:.2} ms per 100 rows; {}",
-                claim.per_hundred(),
-                claim.remark(&look)
-            ),
+            format!("{:.2} ms per 100 rows; {}", claim.per_hundred(), claim.remark(&look)),
         );
     };
     against_small(&mut stand, "statistics of a quiet time");
@@ -177,9 +149,6 @@ pub fn measure(scale: Scale, table: &mut Table) {
     holder.run("SELECT count(*) FROM whatsapp_config");
     let behind = scale.pick(60_000, 10_000);
     stand.pass(behind);
-    against_small(
-        &mut stand,
-        &format!("held snapshot, {} sent since", number(f64::from(behind), 0)),
-    );
+    against_small(&mut stand, &format!("held snapshot, {} sent since", number(f64::from(behind), 0)));
     holder.run("COMMIT");
 }

@@ -24,9 +24,7 @@ pub struct Drained {
 
 /// Drains a queue of so many messages of organizers that pacing does not slow down.
 pub fn drain(latency: Duration, threads: usize, messages: u32) -> Drained {
-    drain_for(latency, threads, messages, |session| {
-        organizers(session, ORGANIZERS)
-    })
+    drain_for(latency, threads, messages, |session| organizers(session, ORGANIZERS))
 }
 
 /// The same for other organizers.
@@ -57,14 +55,10 @@ pub fn drain_for(
 fn watch(cluster: &Cluster, simulator: &Process, session: &mut Session, messages: u32) -> Drained {
     let drainer = wait_for_drainer(session);
     go_live(cluster);
-    let already = wait_until(
-        "the first message to be accepted",
-        PATIENCE,
-        || match simulator.stats().accepted {
-            0 => Err(()),
-            some => Ok(some),
-        },
-    );
+    let already = wait_until("the first message to be accepted", PATIENCE, || match simulator.stats().accepted {
+        0 => Err(()),
+        some => Ok(some),
+    });
     let began = Instant::now();
     let before = Clocks::read(cluster, drainer, Some(simulator.pid()));
     simulator.wait_for_accepted(messages.into(), PATIENCE);
@@ -94,12 +88,7 @@ pub fn without_latency(scale: Scale, table: &mut Table) {
             0 => ("drain: 0 ms a call, best", Target::AtLeast(10_000.0)),
             _ => ("  drain: 0 ms a call", Target::None),
         };
-        table.add(
-            format!("{name}, {threads} threads, messages/s"),
-            target,
-            rates,
-            processors,
-        );
+        table.add(format!("{name}, {threads} threads, messages/s"), target, rates, processors);
     }
 }
 
@@ -109,19 +98,14 @@ pub fn with_latency(scale: Scale, table: &mut Table) {
         let ideal = threads as f64 / LATENCY.as_secs_f64();
         // About so many seconds' worth.
         let messages = (ideal * scale.pick(20.0, 5.0)) as u32;
-        let drained: Vec<Drained> = (0..scale.pick(3, 1))
-            .map(|_| drain(LATENCY, threads, messages))
-            .collect();
+        let drained: Vec<Drained> = (0..scale.pick(3, 1)).map(|_| drain(LATENCY, threads, messages)).collect();
         let rates: Vec<f64> = drained.iter().map(|drained| drained.rate).collect();
         let share = median(&rates) / ideal * 100.0;
         table.add(
             format!("drain: 200 ms a call, {threads} threads, messages/s"),
             Target::AtLeast(wanted),
             rates,
-            format!(
-                "{share:.0} % of threads / latency; {}",
-                drained[0].processors
-            ),
+            format!("{share:.0} % of threads / latency; {}", drained[0].processors),
         );
     }
 }

@@ -37,22 +37,13 @@ pub fn measure(scale: Scale, table: &mut Table) {
     table.add(
         "enqueue: 100,000 recipients in one call, rows/s",
         Target::AtLeast(50_000.0),
-        counted
-            .iter()
-            .map(|seconds| f64::from(ROWS) / seconds)
-            .collect(),
-        format!(
-            "the call takes {:.2} s for the client, commit included",
-            median(&counted)
-        ),
+        counted.iter().map(|seconds| f64::from(ROWS) / seconds).collect(),
+        format!("the call takes {:.2} s for the client, commit included", median(&counted)),
     );
     table.add(
         "  the same, all rows sent back to the client, rows/s",
         Target::None,
-        returned
-            .iter()
-            .map(|seconds| f64::from(ROWS) / seconds)
-            .collect(),
+        returned.iter().map(|seconds| f64::from(ROWS) / seconds).collect(),
         format!("{:.2} s", median(&returned)),
     );
 }

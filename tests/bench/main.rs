@@ -57,15 +57,9 @@ const TOPICS: [(&str, Measure); 7] = [
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted
-        .iter()
-        .find(|name| TOPICS.iter().all(|topic| topic.0 != name.as_str()))
-    {
+    if let Some(unknown) = wanted.iter().find(|name| TOPICS.iter().all(|topic| topic.0 != name.as_str())) {
         let names: Vec<_> = TOPICS.iter().map(|topic| topic.0).collect();
-        eprintln!(
-            "bench: no topic \"{unknown}\"; there are: {}",
-            names.join(", ")
-        );
+        eprintln!("bench: no topic \"{unknown}\"; there are: {}", names.join(", "));
         std::process::exit(2);
     }
     let quick = std::env::var("QUICK").is_ok_and(|value| !matches!(value.as_str(), "" | "0"));
@@ -78,9 +72,5 @@ fn main() {
         }
     }
     println!("\n{table}");
-    println!(
-        "{} run, {:.0} s.",
-        if quick { "Quick" } else { "Full" },
-        began.elapsed().as_secs_f64()
-    );
+    println!("{} run, {:.0} s.", if quick { "Quick" } else { "Full" }, began.elapsed().as_secs_f64());
 }

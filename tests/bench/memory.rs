@@ -36,10 +36,7 @@ pub fn measure(scale: Scale, table: &mut Table) {
         if accepted >= u64::from(messages) {
             break;
         }
-        assert!(
-            began.elapsed() < PATIENCE,
-            "only {accepted} of {messages} left in {PATIENCE:?}"
-        );
+        assert!(began.elapsed() < PATIENCE, "only {accepted} of {messages} left in {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
     let rate = f64::from(messages) / began.elapsed().as_secs_f64();
@@ -49,10 +46,7 @@ pub fn measure(scale: Scale, table: &mut Table) {
     let most = samples.iter().map(|sample| sample.1).fold(0.0, f64::max);
     let after = |part: u32| {
         let reached = u64::from(messages) * u64::from(part) / 10;
-        samples
-            .iter()
-            .find(|sample| sample.0 >= reached)
-            .map_or(0.0, |sample| sample.1)
+        samples.iter().find(|sample| sample.0 >= reached).map_or(0.0, |sample| sample.1)
     };
     table.add(
         format!("memory: drainer at {THREADS} threads, most, MB"),
@@ -63,17 +57,9 @@ pub fn measure(scale: Scale, table: &mut Table) {
         ),
     );
     table.add(
-        format!(
-            "memory: growth from {} to {messages} messages, MB",
-            messages / 5
-        ),
+        format!("memory: growth from {} to {messages} messages, MB", messages / 5),
         Target::AtMost(8.0),
         vec![after(10) - after(2)],
-        format!(
-            "{:.0} MB after a fifth, {:.0} after half, {:.0} at the end",
-            after(2),
-            after(5),
-            after(10)
-        ),
+        format!("{:.0} MB after a fifth, {:.0} after half, {:.0} at the end", after(2), after(5), after(10)),
     );
 }

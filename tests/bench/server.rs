@@ -12,19 +12,13 @@ use crate::table::Table;
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What differs from the server's own defaults, the extension's settings aside.
-const SETTINGS: [(&str, &str); 4] = [
-    ("fsync", "on"),
-    ("shared_buffers", "1GB"),
-    ("max_wal_size", "8GB"),
-    ("autovacuum_naptime", "1min"),
-];
+const SETTINGS: [(&str, &str); 4] =
+    [("fsync", "on"), ("shared_buffers", "1GB"), ("max_wal_size", "8GB"), ("autovacuum_naptime", "1min")];
 
 /// A durable server with the extension preloaded, sending to `url` with so many threads; nothing leaves until
 /// [`go_live`].
 pub fn server(url: &str, threads: usize) -> Builder {
-    let mut builder = Cluster::builder()
-        .preloaded()
-        .setting("log_min_messages", "warning");
+    let mut builder = Cluster::builder().preloaded().setting("log_min_messages", "warning");
     for (name, value) in SETTINGS {
         builder = builder.setting(name, value);
     }
@@ -43,10 +37,7 @@ pub fn note_settings(table: &mut Table, session: &mut Session) {
          ORDER BY name <> 'server_version', name",
         &[],
     );
-    table.condition(format!(
-        "PostgreSQL: {}; the rest as initdb leaves it",
-        shown.join(", ")
-    ));
+    table.condition(format!("PostgreSQL: {}; the rest as initdb leaves it", shown.join(", ")));
 }
 
 /// Lets messages leave.
@@ -62,9 +53,7 @@ pub fn organizers(session: &mut Session, count: usize) -> Vec<Organizer> {
 
 /// Numbers that differ for every `from`.
 pub fn numbers(from: u32, count: u32) -> Vec<String> {
-    (from..from + count)
-        .map(|n| format!("+573{n:09}"))
-        .collect()
+    (from..from + count).map(|n| format!("+573{n:09}")).collect()
 }
 
 /// Queues one reminder for each recipient.

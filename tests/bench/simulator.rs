@@ -20,29 +20,16 @@ impl Process {
     pub fn start(latency: Duration) -> Self {
         let mut command = Command::new(program());
         command
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--keep-messages",
-                "0",
-                "--threads",
-                "2",
-            ])
+            .args(["--listen", "127.0.0.1:0", "--keep-messages", "0", "--threads", "2"])
             .args(["--latency-ms", &latency.as_millis().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut child = keeper::spawn(command).expect("the simulator starts");
         let mut line = String::new();
         let out = child.stdout.take().expect("it was asked for");
-        BufReader::new(out)
-            .read_line(&mut line)
-            .expect("the simulator says where it is");
-        let address = line
-            .trim()
-            .rsplit_once("http://")
-            .unwrap_or_else(|| panic!("no address in {line:?}"))
-            .1
-            .to_owned();
+        BufReader::new(out).read_line(&mut line).expect("the simulator says where it is");
+        let address =
+            line.trim().rsplit_once("http://").unwrap_or_else(|| panic!("no address in {line:?}")).1.to_owned();
         Self { child, address }
     }
 
@@ -59,21 +46,11 @@ impl Process {
     /// Its counters.
     pub fn stats(&self) -> Stats {
         let mut stream = TcpStream::connect(&self.address).expect("the simulator listens");
-        let request = format!(
-            "GET /_control/stats HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.address
-        );
-        stream
-            .write_all(request.as_bytes())
-            .expect("the simulator reads");
+        let request = format!("GET /_control/stats HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).expect("the simulator reads");
         let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .expect("the simulator answers");
-        let body = answer
-            .split_once("\r\n\r\n")
-            .expect("an answer has a body")
-            .1;
+        stream.read_to_string(&mut answer).expect("the simulator answers");
+        let body = answer.split_once("\r\n\r\n").expect("an answer has a body").1;
         serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"))
     }
 
@@ -81,11 +58,7 @@ impl Process {
     pub fn wait_for_accepted(&self, wanted: u64, patience: Duration) {
         wait_until("messages to be accepted", patience, || {
             let accepted = self.stats().accepted;
-            if accepted >= wanted {
-                Ok(())
-            } else {
-                Err(accepted)
-            }
+            if accepted >= wanted { Ok(()) } else { Err(accepted) }
         });
     }
 }
@@ -102,10 +75,6 @@ impl Drop for Process {
 fn program() -> PathBuf {
     let own = std::env::current_exe().expect("a program knows where it is");
     let path = own.with_file_name("graph-simulator");
-    assert!(
-        path.exists(),
-        "{} is missing: run `make bench`, which builds it",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run `make bench`, which builds it", path.display());
     path
 }

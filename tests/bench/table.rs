@@ -30,20 +30,11 @@ pub struct Table {
 impl Table {
     /// An empty table with what is known of the machine.
     pub fn new(machine: String) -> Self {
-        Self {
-            conditions: vec![machine],
-            lines: Vec::new(),
-        }
+        Self { conditions: vec![machine], lines: Vec::new() }
     }
 
     /// Adds a figure; it is also shown at once, because a full run takes its time.
-    pub fn add(
-        &mut self,
-        what: impl Into<String>,
-        target: Target,
-        runs: Vec<f64>,
-        remark: impl Into<String>,
-    ) {
+    pub fn add(&mut self, what: impl Into<String>, target: Target, runs: Vec<f64>, remark: impl Into<String>) {
         assert!(!runs.is_empty(), "a figure needs a run");
         // Rates in whole numbers, times and sizes with what matters of them.
         let decimals = match median(&runs) {
@@ -51,13 +42,7 @@ impl Table {
             value if value >= 10.0 => 1,
             _ => 2,
         };
-        let line = Line {
-            what: what.into(),
-            target,
-            runs,
-            decimals,
-            remark: remark.into(),
-        };
+        let line = Line { what: what.into(), target, runs, decimals, remark: remark.into() };
         eprintln!("{line}");
         self.lines.push(line);
     }
@@ -124,11 +109,7 @@ impl fmt::Display for Line {
         let value = median(&self.runs);
         let show = |value: f64| number(value, self.decimals);
         let range = if self.runs.len() > 1 {
-            format!(
-                "({}-{})",
-                show(percentile(&self.runs, 0.0)),
-                show(percentile(&self.runs, 1.0))
-            )
+            format!("({}-{})", show(percentile(&self.runs, 0.0)), show(percentile(&self.runs, 1.0)))
         } else {
             String::new()
         };
@@ -152,11 +133,7 @@ impl fmt::Display for Line {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:<62} {:>11} {:>9} {:<17}",
-            "figure", "target", "median", "(min-max)"
-        )?;
+        writeln!(f, "{:<62} {:>11} {:>9} {:<17}", "figure", "target", "median", "(min-max)")?;
         for line in &self.lines {
             writeln!(f, "{}", line.to_string().trim_end())?;
         }

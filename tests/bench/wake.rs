@@ -12,11 +12,7 @@ use crate::server::{PATIENCE, enqueue, go_live, numbers, server};
 use crate::table::{Table, Target, percentile};
 
 pub fn measure(scale: Scale, table: &mut Table) {
-    let simulator = Simulator::start(Options {
-        keep_messages: 0,
-        ..Options::default()
-    })
-    .expect("the simulator starts");
+    let simulator = Simulator::start(Options { keep_messages: 0, ..Options::default() }).expect("the simulator starts");
     let cluster = server(&simulator.url(), 64).start();
     let database = cluster.database();
     let mut session = database.connect();
@@ -47,25 +43,14 @@ pub fn measure(scale: Scale, table: &mut Table) {
     }
     let arrived = wait_until("the last arrival", PATIENCE, || {
         let arrived = simulator.arrivals(&organizer.phone_number_id);
-        if arrived.len() == called.len() + 1 {
-            Ok(arrived)
-        } else {
-            Err(arrived.len())
-        }
+        if arrived.len() == called.len() + 1 { Ok(arrived) } else { Err(arrived.len()) }
     });
     let since = |moments: &[SystemTime]| -> Vec<f64> {
-        let arrivals = arrived
-            .iter()
-            .skip(1)
-            .map(|after| simulator.started_at() + *after);
-        let delays =
-            moments
-                .iter()
-                .zip(arrivals)
-                .map(|(from, to)| match to.duration_since(*from) {
-                    Ok(later) => later.as_secs_f64(),
-                    Err(earlier) => -earlier.duration().as_secs_f64(),
-                });
+        let arrivals = arrived.iter().skip(1).map(|after| simulator.started_at() + *after);
+        let delays = moments.iter().zip(arrivals).map(|(from, to)| match to.duration_since(*from) {
+            Ok(later) => later.as_secs_f64(),
+            Err(earlier) => -earlier.duration().as_secs_f64(),
+        });
         delays.map(|seconds| seconds * 1_000.0).collect()
     };
     let (from_call, from_answer) = (since(&called), since(&committed));
@@ -75,10 +60,7 @@ pub fn measure(scale: Scale, table: &mut Table) {
             format!("wake: COMMIT issued to request received, idle, {name}, ms"),
             Target::AtMost(wanted),
             vec![percentile(&from_call, part)],
-            format!(
-                "{commits} commits; {:.1} ms after the client saw COMMIT",
-                percentile(&from_answer, part)
-            ),
+            format!("{commits} commits; {:.1} ms after the client saw COMMIT", percentile(&from_answer, part)),
         );
     }
 }
