@@ -61,10 +61,12 @@ CREATE TABLE whatsapp_usage (
     user_id uuid NOT NULL,
     starts timestamp with time zone NOT NULL,
     ends timestamp with time zone NOT NULL,
-    messages integer NOT NULL
+    messages integer NOT NULL,
+    mirrored boolean NOT NULL DEFAULT false
 );
 CREATE INDEX whatsapp_usage_recent ON whatsapp_usage (portfolio, ends);
-COMMENT ON TABLE whatsapp_usage IS 'Slices of sending time given to claims: what counts against the tier''s figure per minute.';
+CREATE INDEX whatsapp_usage_mirror ON whatsapp_usage (ends) WHERE NOT mirrored;
+COMMENT ON TABLE whatsapp_usage IS 'Slices of sending time given to claims: what counts against the tier''s figure per minute. mirrored: counted in the application''s rate_limits.';
 
 CREATE TABLE whatsapp_host (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),

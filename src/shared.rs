@@ -197,6 +197,12 @@ fn find_or_add(directory: &mut Directory, database: u32) -> Option<&mut Entry> {
     Some(entry)
 }
 
+/// Whether a process of this id is attached to the server.
+pub fn is_alive(pid: i32) -> bool {
+    // SAFETY: looks the process up in the process array.
+    pid != 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }
+}
+
 fn wake_process(pid: i32) {
     if pid == 0 {
         return;

@@ -7,6 +7,7 @@ use pgrx::{JsonB, Spi, Uuid, pg_sys};
 use crate::caller;
 use crate::error::{Error, Kind, Result};
 use crate::store::{self, Row};
+use crate::time::Timestamp;
 
 /// The tables a fan-out reads.
 pub struct Host {
@@ -34,6 +35,45 @@ pub struct Attendee {
     pub phone: Option<String>,
     /// The variables the template asks for, as far as anything has them.
     pub variables: String,
+}
+
+/// Counts the usage of finished minutes in the application's `rate_limits`, as the seed did message by message: a row
+/// per organizer and minute. Without that table nothing is mirrored.
+pub fn mirror_usage(now: Timestamp) -> Result<()> {
+    const TABLE: &str = "SELECT c.oid::pg_catalog.regclass::text, c.relowner
+                         FROM @extschema@.whatsapp_host AS h JOIN pg_catalog.pg_class AS c ON c.oid = h.rate_limits";
+    const TAKE: &str = "
+        WITH finished AS (
+            UPDATE @extschema@.whatsapp_usage AS u SET mirrored = true
+            WHERE NOT u.mirrored AND u.ends < date_trunc('minute', $1::timestamptz)
+            RETURNING u.user_id, date_trunc('minute', u.starts) AS minute, u.messages
+        )
+        SELECT f.user_id, f.minute, sum(f.messages)::int FROM finished AS f GROUP BY f.user_id, f.minute";
+    let table = store::read(TABLE, &[], |row| Ok(Relation { name: row.get(1)?, owner: row.get(2)? }))?.pop();
+    let Some(table) = table else { return Ok(()) };
+    let minutes = store::write(TAKE, &[now.into()], |row| {
+        Ok((row.get::<Uuid>(1)?, row.get::<Timestamp>(2)?, row.get::<i32>(3)?))
+    })?;
+    if minutes.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "INSERT INTO {} (user_id, service, endpoint, count, window_start)
+         SELECT m.organizer, 'whatsapp', 'send_message', m.messages, m.minute
+         FROM unnest($1::uuid[], $2::timestamptz[], $3::int[]) AS m (organizer, minute, messages)",
+        table.name
+    );
+    caller::as_restricted(table.owner, || {
+        Spi::connect_mut(|client| {
+            let args = [
+                minutes.iter().map(|minute| minute.0).collect::<Vec<_>>().into(),
+                minutes.iter().map(|minute| minute.1).collect::<Vec<_>>().into(),
+                minutes.iter().map(|minute| minute.2).collect::<Vec<_>>().into(),
+            ];
+            client.update(sql.as_str(), None, &args)?;
+            Ok(())
+        })
+    })
 }
 
 /// The linked tables; an error that says what to do when there are none.

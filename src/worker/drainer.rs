@@ -164,6 +164,9 @@ impl Loop {
                 drain.look_again();
             }
             rescue::rescue(run)?;
+            if let Err(error) = rescue::mirror() {
+                self.tell(&format!("usage cannot be written to the application's rate_limits: {}", error.one_line()));
+            }
         }
         Ok(())
     }

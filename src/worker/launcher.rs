@@ -92,8 +92,10 @@ impl Launcher {
                 self.tell_full();
                 continue;
             }
-            let state = shared::entry(oid).map_or(State::Unknown, |entry| entry.state);
-            let is_running = self.children.get(&oid).is_some_and(|child| child.worker.is_some());
+            let (state, pid) = shared::entry(oid).map_or((State::Unknown, 0), |entry| (entry.state, entry.pid));
+            // A drainer may have outlived the launcher that started it.
+            let is_running =
+                self.children.get(&oid).is_some_and(|child| child.worker.is_some()) || shared::is_alive(pid);
             if is_running || state == State::Absent {
                 continue;
             }

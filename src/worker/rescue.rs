@@ -3,7 +3,7 @@
 //! dead, without any clock. `lease_until` is only the second line, for a worker that lives but is stuck.
 
 use crate::error::Result;
-use crate::store::{admission, locks, queue};
+use crate::store::{admission, host, locks, queue};
 use crate::time::Timestamp;
 use crate::tx;
 use crate::worker::session;
@@ -38,4 +38,10 @@ pub fn rescue(own_run: i32) -> Result<()> {
         queue::rescue(dead, without_lease, now)?;
         admission::forget_usage(now)
     })
+}
+
+/// Tells the application's `rate_limits` what was used. The table is somebody else's: that it refuses is no failure of
+/// ours, and what could not be told is told the next time.
+pub fn mirror() -> Result<()> {
+    tx::owner_transaction(|| host::mirror_usage(Timestamp::now()))
 }

@@ -35,12 +35,22 @@ pub fn drain_for(
     organizers: impl FnOnce(&mut Session) -> Vec<Organizer>,
 ) -> Drained {
     let simulator = Process::start(latency);
-    let cluster = server(&simulator.url(), threads).start();
+    let stat = std::env::var_os("STATEMENTS").is_some();
+    let mut b = server(&simulator.url(), threads);
+    if stat { b = b.setting("shared_preload_libraries", "'whatsapp_pg,pg_stat_statements'"); }
+    let cluster = b.start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizers = organizers(&mut session);
     fill(&mut session, &organizers, messages);
+    if stat { session.run("CREATE EXTENSION pg_stat_statements"); session.run("SELECT pg_stat_statements_reset()"); }
     let drained = watch(&cluster, &simulator, &mut session, messages);
+    if stat {
+        for r in session.rows("SELECT calls, rows, total_exec_time, wal_bytes::float8, left(regexp_replace(query, '\\s+', ' ', 'g'), 110) FROM pg_stat_statements ORDER BY 3 DESC LIMIT 22", &[]) {
+            let k = f64::from(messages) / 1000.0;
+            println!("STMT per 1000: calls {:>7.1} rows {:>7.1} ms {:>7.2} walKB {:>7.1} | {}", r.get::<_, i64>(0) as f64 / k, r.get::<_, i64>(1) as f64 / k, r.get::<_, f64>(2) / k, r.get::<_, f64>(3) / k / 1024.0, r.get::<_, String>(4));
+        }
+    }
     session.wait_for_within(
         "everything to be recorded",
         PATIENCE,
@@ -67,11 +77,17 @@ fn watch(cluster: &Cluster, simulator: &Process, session: &mut Session, messages
     Drained { rate, processors }
 }
 
+/// The numbers of threads to try: those of the variable THREADS, if there is one.
+fn thread_counts(scale: Scale) -> Vec<usize> {
+    let asked = std::env::var("THREADS").unwrap_or_default();
+    let asked: Vec<usize> = asked.split_whitespace().map(|count| count.parse().expect("THREADS has numbers")).collect();
+    if asked.is_empty() { scale.pick(vec![8, 16, 32, 64, 128, 256], vec![16, 64, 256]) } else { asked }
+}
+
 pub fn without_latency(scale: Scale, table: &mut Table) {
     let messages = scale.pick(200_000, 40_000);
-    let tried: &[usize] = scale.pick(&[8, 16, 32, 64, 128, 256], &[16, 64, 256]);
     let mut found: Vec<(usize, Vec<f64>, String)> = Vec::new();
-    for &threads in tried {
+    for threads in thread_counts(scale) {
         let drained = drain(Duration::ZERO, threads, messages);
         found.push((threads, vec![drained.rate], drained.processors));
     }
