@@ -86,7 +86,7 @@ fn account_limit(organizer: &Uuid) -> Result<Limit> {
         _ if Settings::current().mode == Mode::Off => Some("whatsapp_pg.mode is off".to_owned()),
         None => Some("WhatsApp is not configured for this organizer: run wa_configure()".to_owned()),
         Some(account) if !account.is_active => Some("the account is not active".to_owned()),
-        Some(account) if !account.is_here => Some(crate::worker::memory::COPY.to_owned()),
+        Some(account) if !account.is_here => Some(config::COPY.to_owned()),
         Some(account) => secrets::open(organizer, Column::Token, &account.token).err().map(|error| error.one_line()),
     };
     Ok(Limit { name: "account", allowed: None, used: None, next: None, reason })

@@ -28,6 +28,10 @@ pub struct Account {
     pub is_here: bool,
 }
 
+/// What a copy of a database says until somebody adopts it.
+pub const COPY: &str =
+    "this database is a copy: nothing is sent until wa_adopt_copy() says that it is the one that sends";
+
 /// The account of an organizer.
 pub fn account(organizer: &Uuid) -> Result<Option<Account>> {
     const SQL: &str = "

@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 
 pub mod admission;
 pub mod config;
+pub mod database;
 pub mod host;
 pub mod idempotency;
 pub mod installation;

@@ -13,6 +13,7 @@ use pgrx::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::settings::{Mode, Settings};
+use crate::store::database;
 use crate::store::queue::{self, Outcome};
 use crate::time::Timestamp;
 use crate::tx;
@@ -20,7 +21,7 @@ use crate::worker::admit::{self, Grant, Request};
 use crate::worker::lanes::Lanes;
 use crate::worker::memory::Memory;
 use crate::worker::pool::{Event, Job, Pool};
-use crate::worker::{session, verdict};
+use crate::worker::verdict;
 
 /// Organizers served in one transaction at most: it stays short.
 const ORGANIZERS_PER_TURN: usize = 64;
@@ -173,7 +174,7 @@ impl Drain {
         let outcomes = std::mem::take(&mut self.outcomes);
         let mut grants = Vec::new();
         let done = tx::owner_transaction(|| {
-            if !session::may_use_queue()? {
+            if !database::try_lock_queue()? {
                 return Ok(false);
             }
             if !outcomes.is_empty() {

@@ -8,7 +8,7 @@ use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::shared::{self, State};
-use crate::store::{self, Installed};
+use crate::store::{self, Installed, database};
 use crate::time::Timestamp;
 use crate::worker::drain::{Drain, Tally};
 use crate::worker::{rescue, session, signals};
@@ -66,7 +66,7 @@ fn serve() -> State {
 /// The extension, if it is there, and the database's own settings.
 fn look() -> Result<Option<(Installed, Vec<String>)>> {
     tx::transaction(|| match store::find_installed()? {
-        Some(installed) => Ok(Some((installed, session::database_settings()?))),
+        Some(installed) => Ok(Some((installed, database::settings()?))),
         None => Ok(None),
     })
 }

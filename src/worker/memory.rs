@@ -106,17 +106,13 @@ impl Organizer {
     }
 }
 
-/// What a copy of a database says until somebody adopts it.
-pub const COPY: &str =
-    "this database is a copy: nothing is sent until wa_adopt_copy() says that it is the one that sends";
-
 fn sending(account: &Account) -> Result<Sending, String> {
     let of = |reason: String| format!("organizer {}: {reason}", account.organizer);
     if !account.is_active {
         return Err(of("the account is not active".to_owned()));
     }
     if !account.is_here {
-        return Err(COPY.to_owned());
+        return Err(config::COPY.to_owned());
     }
     let tier = Tier::parse(&account.tier).map_err(|error| of(error.to_string()))?;
     let token =

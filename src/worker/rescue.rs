@@ -3,10 +3,9 @@
 //! dead, without any clock. `lease_until` is only the second line, for a worker that lives but is stuck.
 
 use crate::error::Result;
-use crate::store::{admission, host, locks, queue};
+use crate::store::{admission, database, host, locks, queue};
 use crate::time::Timestamp;
 use crate::tx;
-use crate::worker::session;
 
 /// Takes a number for this process and marks it as alive; cleans up after runs that are not.
 pub fn begin_run() -> Result<i32> {
@@ -22,7 +21,7 @@ pub fn begin_run() -> Result<i32> {
 /// Declares unknown what dead runs left in `sending`, and forgets usage that no limit looks at.
 pub fn rescue(own_run: i32) -> Result<()> {
     tx::owner_transaction(|| {
-        if !session::may_use_queue()? {
+        if !database::try_lock_queue()? {
             return Ok(());
         }
         let now = Timestamp::now();

@@ -98,25 +98,6 @@ pub fn must_leave_database() -> bool {
     false
 }
 
-/// Whether the queue can be worked on without waiting: not while somebody holds it for DDL. Keeps the lock until the
-/// transaction ends.
-pub fn may_use_queue() -> Result<bool> {
-    const SQL: &str = "SELECT '@extschema@.whatsapp_queue'::pg_catalog.regclass::oid";
-    let Some(queue) = store::read(SQL, &[], |row| row.get::<pg_sys::Oid>(1))?.pop() else {
-        return Ok(false);
-    };
-    // SAFETY: a try-lock in a transaction.
-    Ok(unsafe { pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock.cast_signed()) })
-}
-
-/// What `ALTER DATABASE … SET` says for this database now. A session has the values of the moment it connected, so a
-/// worker that finds them changed connects anew.
-pub fn database_settings() -> Result<Vec<String>> {
-    const SQL: &str = "SELECT u.setting FROM pg_catalog.pg_db_role_setting AS s, unnest(s.setconfig) AS u (setting)
-                       WHERE s.setdatabase = $1 AND s.setrole = 0";
-    store::read(SQL, &[pg_sys::Oid::from(crate::wake::own_database()).into()], |row| row.get(1))
-}
-
 /// Whether transactions here cannot write: a hold, not a crash.
 pub fn is_read_only() -> bool {
     // SAFETY: GetConfigOption answers a C string that lives until the setting changes.

@@ -35,22 +35,12 @@ pub fn drain_for(
     organizers: impl FnOnce(&mut Session) -> Vec<Organizer>,
 ) -> Drained {
     let simulator = Process::start(latency);
-    let stat = std::env::var_os("STATEMENTS").is_some();
-    let mut b = server(&simulator.url(), threads);
-    if stat { b = b.setting("shared_preload_libraries", "'whatsapp_pg,pg_stat_statements'"); }
-    let cluster = b.start();
+    let cluster = server(&simulator.url(), threads).start();
     let database = cluster.database();
     let mut session = database.connect();
     let organizers = organizers(&mut session);
     fill(&mut session, &organizers, messages);
-    if stat { session.run("CREATE EXTENSION pg_stat_statements"); session.run("SELECT pg_stat_statements_reset()"); }
     let drained = watch(&cluster, &simulator, &mut session, messages);
-    if stat {
-        for r in session.rows("SELECT calls, rows, total_exec_time, wal_bytes::float8, left(regexp_replace(query, '\\s+', ' ', 'g'), 110) FROM pg_stat_statements ORDER BY 3 DESC LIMIT 22", &[]) {
-            let k = f64::from(messages) / 1000.0;
-            println!("STMT per 1000: calls {:>7.1} rows {:>7.1} ms {:>7.2} walKB {:>7.1} | {}", r.get::<_, i64>(0) as f64 / k, r.get::<_, i64>(1) as f64 / k, r.get::<_, f64>(2) / k, r.get::<_, f64>(3) / k / 1024.0, r.get::<_, String>(4));
-        }
-    }
     session.wait_for_within(
         "everything to be recorded",
         PATIENCE,
