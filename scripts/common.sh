@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # cargo may have been installed without the login shell having noticed.
-PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+PATH="$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
 PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
 export PG_CONFIG

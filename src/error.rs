@@ -62,6 +62,8 @@ impl Error {
     /// A required argument is NULL.
     pub fn null(argument: &str) -> Self {
         Self::new(Kind::Null, format!("{argument} must not be null"))
+            .detail("A null is never taken for a value here, so that no message is lost silently.")
+            .hint(format!("Pass {argument}, or leave it out where it has a default."))
     }
 
     /// Message, detail and hint in one line, for rows, notes and logs that keep the reason.

@@ -6,7 +6,8 @@
 //! - [`api`]: what SQL can call. [`caller`]: who calls, and with whose rights the work is done.
 //! - [`store`]: every query, one file per noun. [`tx`]: transactions that really roll back.
 //! - [`worker`]: launcher, drainer, batch worker, sender threads.
-//! - [`settings`], [`secrets`], [`shared`], [`wake`]: settings, tokens at rest, shared memory, waking at commit.
+//! - [`settings`], [`graph`], [`secrets`], [`shared`], [`wake`]: settings and the client they describe, tokens at rest,
+//!   shared memory, waking at commit.
 //!
 //! Meta's rules and the HTTP client are in `crates/cloud-api`, encryption in `crates/keyring`; neither knows Postgres.
 //! The schema is in `sql/`, in the order of the manifest below.
@@ -16,6 +17,8 @@ use pgrx::prelude::*;
 pub mod api;
 pub mod caller;
 pub mod error;
+pub mod graph;
+pub mod ids;
 pub mod pg_compat;
 pub mod secrets;
 pub mod settings;

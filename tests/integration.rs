@@ -13,6 +13,7 @@ mod refusals;
 mod secrets;
 mod settings;
 mod tenants;
+mod upgrade_server;
 mod wire;
 mod worker;
 mod worker_crash;

@@ -1,6 +1,6 @@
 //! What becomes of a message that does not simply leave: retried, failed, unknown, or held by a limit.
 
-use graph_simulator::{Action, FaultRule, Match, Options, Simulator, StatusAnswer};
+use graph_simulator::{Action, FaultRule, Match, Options, Simulator};
 use harness::fixtures::{REMINDER, numbers, reminder_variables, serving, simulator};
 use harness::{Cluster, Organizer};
 use uuid::Uuid;
@@ -38,7 +38,7 @@ fn after_three_retries_a_message_has_failed() {
     let database = cluster.database();
     let mut session = database.connect();
     let organizer = Organizer::create(&mut session);
-    let down = Action::Status(StatusAnswer { http: 503, ..StatusAnswer::default() });
+    let down = Action::Error { code: 131_000, subcode: None, details: None };
     simulator.set_faults(vec![FaultRule::always(down)]).expect("a script that makes sense");
 
     organizer.enqueue(&mut session, &numbers(1));

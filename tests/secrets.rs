@@ -246,6 +246,8 @@ fn an_unusable_key_file_is_refused_with_the_reason() {
 
     fs::remove_file(&path).expect("our own file");
     refused("does not exist");
+    key_file(&cluster, KEY, 0o000);
+    refused("ermission");
     key_file(&cluster, KEY, 0o644);
     refused("600");
     key_file(&cluster, "dG9vIHNob3J0\n", 0o600);

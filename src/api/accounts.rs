@@ -3,7 +3,7 @@
 use cloud_api::tier::Tier;
 use pgrx::{Uuid, pg_extern, pg_sys};
 
-use super::{Answer, required};
+use super::{Answer, check_writable, required};
 use crate::caller::{self, Caller};
 use crate::error::{Error, Kind, Result};
 use crate::secrets::{self, Column};
@@ -57,6 +57,7 @@ struct Arguments<'a> {
 }
 
 fn configure(arguments: &Arguments) -> Result<Uuid> {
+    check_writable("configure an account")?;
     let organizer = required(arguments.user_id, "user_id")?;
     let caller = Caller::current()?;
     caller.check_may_act_for(&organizer)?;
@@ -68,7 +69,9 @@ fn configure(arguments: &Arguments) -> Result<Uuid> {
     let app_secret = arguments.app_secret.map(|secret| text(Some(secret), "app_secret")).transpose()?;
     let tier = required(arguments.rate_limit_tier, "rate_limit_tier")?;
     Tier::parse(tier).map_err(|error| {
-        Error::new(Kind::InvalidParameter, "rate_limit_tier is not a messaging tier").detail(error.to_string())
+        Error::new(Kind::InvalidParameter, "rate_limit_tier is not a messaging tier")
+            .detail(error.to_string())
+            .hint("WhatsApp Manager shows the limit of the number; a new one has tier_250.")
     })?;
     let per_second = required(arguments.messages_per_second, "messages_per_second")?;
     if !(1..=1000).contains(&per_second) {
@@ -81,7 +84,8 @@ fn configure(arguments: &Arguments) -> Result<Uuid> {
     let status = required(arguments.status, "status")?;
     if !matches!(status, "active" | "inactive") {
         return Err(Error::new(Kind::InvalidParameter, "status must be active or inactive")
-            .detail(format!("It is \"{status}\".")));
+            .detail(format!("It is \"{status}\"."))
+            .hint("inactive keeps the queue and sends nothing."));
     }
     secrets::check_may_refer(token)?;
     if let Some(secret) = app_secret {
@@ -118,10 +122,14 @@ fn configure(arguments: &Arguments) -> Result<Uuid> {
 fn text<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
     let value = required(value, name)?.trim();
     if value.is_empty() {
-        return Err(Error::new(Kind::InvalidParameter, format!("{name} must not be empty")));
+        return Err(Error::new(Kind::InvalidParameter, format!("{name} must not be empty"))
+            .detail("It is empty or blank.")
+            .hint("Copy it from the app's WhatsApp settings at Meta."));
     }
     if value.chars().any(char::is_control) {
-        return Err(Error::new(Kind::InvalidParameter, format!("{name} contains a control character")));
+        return Err(Error::new(Kind::InvalidParameter, format!("{name} contains a control character"))
+            .detail("A line break often comes along when a value is copied.")
+            .hint("Copy it again without the line break."));
     }
     Ok(value)
 }

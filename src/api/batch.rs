@@ -2,9 +2,9 @@
 
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{name, pg_extern, pg_sys};
+use pgrx::{name, pg_extern};
 
-use super::required;
+use super::{check_writable, required};
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::worker::batch;
@@ -38,13 +38,9 @@ fn process(batch_size: Option<i32>) -> Result<Tally> {
     let rows = u32::try_from(batch_size).ok().filter(|rows| (1..=100_000).contains(rows)).ok_or_else(|| {
         Error::new(Kind::InvalidParameter, "batch_size must be between 1 and 100000")
             .detail(format!("It is {batch_size}."))
+            .hint("100 is the default; a larger batch makes a longer pass.")
     })?;
     Caller::current()?.check_is_operator("process the queue of all organizers")?;
-    // SAFETY: reads process-wide state.
-    if unsafe { pg_sys::RecoveryInProgress() || pg_sys::XactReadOnly } {
-        return Err(Error::new(Kind::ReadOnly, "cannot send messages in a read-only transaction")
-            .detail("This server is a standby, or the transaction is read-only.")
-            .hint("Run wa_process_batch() on the primary in a normal transaction."));
-    }
+    check_writable("send messages")?;
     batch::run(rows)
 }

@@ -2,7 +2,7 @@
 
 use pgrx::{Uuid, pg_extern};
 
-use super::Answer;
+use super::{Answer, check_writable};
 use crate::caller::{self, Caller};
 use crate::error::{Error, Kind, Result};
 use crate::store::queue::{self, Selection};
@@ -20,9 +20,11 @@ fn wa_cancel(
 }
 
 fn cancel(selection: &Selection) -> Result<i64> {
+    check_writable("cancel messages")?;
     let Selection { id, task_id, event_id, campaign_id, organizer } = selection;
     if [id, task_id, event_id, campaign_id, organizer].iter().all(|given| given.is_none()) {
         return Err(Error::new(Kind::InvalidParameter, "wa_cancel() must be told what to cancel")
+            .detail("All arguments are null.")
             .hint("Name one of: id, task_id, event_id, campaign_id, user_id."));
     }
     let caller = Caller::current()?;

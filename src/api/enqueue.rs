@@ -12,7 +12,7 @@ use pgrx::{JsonB, PgSqlErrorCode, Uuid, ereport, pg_extern, pg_sys};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Answer, required};
+use super::{Answer, check_writable, required};
 use crate::caller::{self, Caller};
 use crate::error::{Error, Kind, Result};
 use crate::srf::Sink;
@@ -115,6 +115,7 @@ fn wa_send(
 }
 
 fn enqueue(user_id: Option<Uuid>, given: Result<Vec<Given>>, common: Common, sink: &mut Sink) -> Result<()> {
+    check_writable("queue messages")?;
     let organizer = required(user_id, "user_id")?;
     Caller::current()?.check_may_act_for(&organizer)?;
     caller::as_owner(|| {
@@ -128,6 +129,7 @@ fn enqueue(user_id: Option<Uuid>, given: Result<Vec<Given>>, common: Common, sin
 }
 
 fn send(given: Result<Vec<Given>>, common: Common) -> Result<JsonB> {
+    check_writable("queue messages")?;
     let caller = Caller::current()?;
     let organizer = caller.only_organizer()?;
     caller.check_may_act_for(&organizer)?;
@@ -246,7 +248,8 @@ impl<'a> Call<'a> {
             "record" => OnBad::Record,
             other => {
                 return Err(Error::new(Kind::InvalidParameter, "on_bad must be refuse or record")
-                    .detail(format!("It is \"{other}\".")));
+                    .detail(format!("It is \"{other}\"."))
+                    .hint("refuse: one bad recipient refuses the call; record: bad ones become failed rows with the reason."));
             }
         };
         let now = Timestamp::now();

@@ -77,6 +77,7 @@ fn run(id: &Uuid, caller: &Caller) -> Result<()> {
     caller.check_may_act_for(&event.organizer)?;
     let account = config::account(&event.organizer)?.ok_or_else(|| {
         Error::new(Kind::UndefinedObject, format!("WhatsApp is not configured for organizer {}", event.organizer))
+            .hint("Run wa_configure() with the organizer's number and token, then set the task to pending and executing again.")
     })?;
     let metadata = match &task.metadata.0 {
         Value::Object(metadata) => metadata.clone(),
@@ -109,7 +110,7 @@ fn run(id: &Uuid, caller: &Caller) -> Result<()> {
     host.each_attendee(&task.event_id, &JsonB(Value::Object(common)), &filter, &names, CHUNK, |attendees| {
         fan.queue(attendees, &mut seen, &mut counts, &mut unfilled)
     })?;
-    if let Some(reason) = unfilled.filter(|_| counts.queued == 0 && counts.unfilled == counts.refused) {
+    if let Some(reason) = unfilled.filter(|_| counts.queued == 0) {
         return Err(Error::new(Kind::InvalidParameter, "the template's variables could not be filled for anybody")
             .detail(reason)
             .hint("Put what is the same for all into the task's metadata, and the rest into attendee_info."));
@@ -158,7 +159,6 @@ impl Fan<'_> {
                     match self.problem_with(&attendee.variables) {
                         None => recipients.accept(number, Some(attendee.variables)),
                         Some(reason) => {
-                            counts.unfilled += 1;
                             unfilled.get_or_insert_with(|| reason.clone());
                             recipients.refuse(number, Some(attendee.variables), "invalid_variables", reason);
                         }

@@ -15,6 +15,11 @@ use crate::store::{self, config, keys};
 fn wa_export_key() -> Answer<String> {
     let run = || -> Result<_> {
         check_is_owner("export the encryption key")?;
+        if let Some(path) = settings::key_file() {
+            return Err(Error::new(Kind::NotReady, "the encryption key lies in a file")
+                .detail(format!("whatsapp_pg.key_file is \"{path}\"; the keys in the table seal nothing now."))
+                .hint("Copy the file to the other server and set whatsapp_pg.key_file there."));
+        }
         caller::as_owner(|| {
             keys::all()?.into_iter().next().ok_or_else(|| {
                 Error::new(Kind::NotReady, "there is no key in the table whatsapp_keys")
@@ -31,7 +36,9 @@ fn wa_import_key(key: Option<&str>) -> Answer<String> {
     let run = || -> Result<_> {
         check_is_owner("import an encryption key")?;
         let key = Key::parse(required(key, "key")?.trim()).map_err(|error| {
-            Error::new(Kind::InvalidParameter, "this is not an encryption key").detail(error.to_string())
+            Error::new(Kind::InvalidParameter, "this is not an encryption key")
+                .detail(error.to_string())
+                .hint("Pass what wa_export_key() answered in the other database.")
         })?;
         caller::as_owner(|| {
             let id = key.id().to_string();

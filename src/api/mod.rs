@@ -3,9 +3,10 @@
 //!
 //! Arguments are `Option`s everywhere: a NULL must reach the code to be refused, never turn into a NULL answer.
 
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 pub mod accounts;
 pub mod batch;
@@ -21,6 +22,17 @@ pub mod worker;
 
 /// What SQL-facing functions return: an error with SQLSTATE, detail and hint.
 type Answer<T> = Result<T, ErrorReport>;
+
+/// Refuses where nothing can be written.
+fn check_writable(what: &str) -> crate::error::Result<()> {
+    // SAFETY: reads process-wide state.
+    if unsafe { pg_sys::RecoveryInProgress() || pg_sys::XactReadOnly } {
+        return Err(Error::new(Kind::ReadOnly, format!("cannot {what} in a read-only transaction"))
+            .detail("This server is a standby, or the transaction is read-only.")
+            .hint("Connect to the primary, in a normal transaction."));
+    }
+    Ok(())
+}
 
 /// A required argument.
 fn required<T>(value: Option<T>, name: &str) -> crate::error::Result<T> {

@@ -10,6 +10,7 @@ use pgrx::{Uuid, name, pg_extern};
 use super::{Answer, required};
 use crate::caller::{self, Caller};
 use crate::error::Result;
+use crate::graph;
 use crate::secrets::{self, Column};
 use crate::settings::{Mode, Settings};
 use crate::store::{admission, config};
@@ -82,12 +83,16 @@ fn limits(user_id: Option<Uuid>) -> Result<Vec<Limit>> {
 
 /// Whether the account exists, is active, and belongs to this database.
 fn account_limit(organizer: &Uuid) -> Result<Limit> {
+    let settings = Settings::current();
     let reason = match config::account(organizer)? {
-        _ if Settings::current().mode == Mode::Off => Some("whatsapp_pg.mode is off".to_owned()),
+        _ if settings.mode == Mode::Off => Some("whatsapp_pg.mode is off".to_owned()),
         None => Some("WhatsApp is not configured for this organizer: run wa_configure()".to_owned()),
         Some(account) if !account.is_active => Some("the account is not active".to_owned()),
         Some(account) if !account.is_here => Some(config::COPY.to_owned()),
-        Some(account) => secrets::open(organizer, Column::Token, &account.token).err().map(|error| error.one_line()),
+        Some(account) => secrets::open(organizer, Column::Token, &account.token)
+            .err()
+            .or_else(|| graph::client(&settings, 1).err())
+            .map(|error| error.one_line()),
     };
     Ok(Limit { name: "account", allowed: None, used: None, next: None, reason })
 }

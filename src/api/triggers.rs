@@ -7,7 +7,7 @@ use pgrx::{PgTrigger, Uuid, WhoAllocated, pg_trigger};
 use crate::caller;
 use crate::error::{Error, Kind, Result};
 use crate::secrets::{self, Column};
-use crate::store::installation;
+use crate::store::{admission, config, installation};
 use crate::wake;
 
 /// A row under construction.
@@ -63,6 +63,12 @@ fn protect<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
         let sealed = caller::as_owner(|| secrets::to_store(&organizer, column, &value))?;
         row.set_by_name(name, sealed).map_err(damaged)?;
     }
+    if let Some(old) = trigger.old() {
+        let (from, to) = (portfolio_key(&old.into_owned())?, portfolio_key(&row)?);
+        if from != to {
+            caller::as_owner(|| admission::follow_portfolio(&from, &to))?;
+        }
+    }
     let is_stamped = row.get_by_name::<Uuid>("sender_installation").map_err(damaged)?.is_some()
         && row.get_by_name::<pgrx::pg_sys::Oid>("sender_database").map_err(damaged)?.is_some();
     if !is_stamped {
@@ -71,6 +77,12 @@ fn protect<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
         row.set_by_name("sender_database", installation::database()).map_err(damaged)?;
     }
     Ok(row)
+}
+
+fn portfolio_key(row: &Tuple<'_>) -> Result<String> {
+    let portfolio_id = field::<String>(row, "portfolio_id")?;
+    let business_account_id = field::<String>(row, "business_account_id")?.unwrap_or_default();
+    Ok(config::portfolio_key(portfolio_id.as_deref(), &business_account_id))
 }
 
 /// A field of a row of ours.

@@ -105,6 +105,24 @@ pub fn count_recipients(portfolio: &str, recipients: Vec<String>, at: Timestamp)
     store::execute(SQL, &[portfolio.into(), recipients.into(), at.into()]).map(drop)
 }
 
+/// An account counts under another portfolio from now on: its day's recipients count there too. They stay where they
+/// were as well, because other accounts may count there.
+pub fn follow_portfolio(from: &str, to: &str) -> Result<()> {
+    const COPY: &str = "
+        INSERT INTO @extschema@.whatsapp_recipients AS r (portfolio, recipient_phone, last_sent)
+        SELECT $2, o.recipient_phone, o.last_sent FROM @extschema@.whatsapp_recipients AS o WHERE o.portfolio = $1
+        ON CONFLICT (portfolio, recipient_phone) DO UPDATE SET last_sent = greatest(r.last_sent, excluded.last_sent)";
+    const COUNT: &str = "
+        INSERT INTO @extschema@.whatsapp_budget (portfolio, recipients)
+        SELECT $1, count(*) FROM @extschema@.whatsapp_recipients AS r WHERE r.portfolio = $1
+        ON CONFLICT (portfolio) DO UPDATE SET recipients = excluded.recipients";
+    const LOCK: &str = "INSERT INTO @extschema@.whatsapp_budget (portfolio) VALUES ($1)
+                        ON CONFLICT (portfolio) DO UPDATE SET recipients = whatsapp_budget.recipients";
+    store::execute(LOCK, &[to.into()])?;
+    store::execute(COPY, &[from.into(), to.into()])?;
+    store::execute(COUNT, &[to.into()]).map(drop)
+}
+
 /// Recipients of the rolling day, without locking.
 pub fn recipients_of_day(portfolio: &str, now: Timestamp) -> Result<i64> {
     const SQL: &str = "

@@ -32,11 +32,19 @@ pub struct Account {
 pub const COPY: &str =
     "this database is a copy: nothing is sent until wa_adopt_copy() says that it is the one that sends";
 
+/// Under what the 24 h limit of an account is counted: its portfolio, or its business account when none is named.
+pub fn portfolio_key(portfolio_id: Option<&str>, business_account_id: &str) -> String {
+    match portfolio_id {
+        Some(portfolio) => format!("portfolio {portfolio}"),
+        None => format!("account {business_account_id}"),
+    }
+}
+
 /// The account of an organizer.
 pub fn account(organizer: &Uuid) -> Result<Option<Account>> {
     const SQL: &str = "
         SELECT c.phone_number_id, c.access_token_encrypted, c.status = 'active', c.rate_limit_tier, c.messages_per_second,
-               coalesce('portfolio ' || c.portfolio_id, 'account ' || c.business_account_id), c.default_language,
+               c.portfolio_id, c.business_account_id, c.default_language,
                coalesce(c.sender_installation = i.id AND c.sender_database = $2, false)
         FROM @extschema@.whatsapp_config AS c
         LEFT JOIN @extschema@.whatsapp_installation AS i ON true
@@ -49,9 +57,9 @@ pub fn account(organizer: &Uuid) -> Result<Option<Account>> {
             is_active: row.get(3)?,
             tier: row.get(4)?,
             per_second: row.get::<i32>(5)?.unsigned_abs(),
-            portfolio: row.get(6)?,
-            default_language: row.opt(7)?,
-            is_here: row.get(8)?,
+            portfolio: portfolio_key(row.opt::<String>(6)?.as_deref(), &row.get::<String>(7)?),
+            default_language: row.opt(8)?,
+            is_here: row.get(9)?,
         })
     })?;
     Ok(rows.into_iter().next())

@@ -6,6 +6,7 @@
 use pgrx::Uuid;
 
 use crate::error::Result;
+use crate::ids;
 use crate::srf::Sink;
 use crate::store;
 use crate::time::Timestamp;
@@ -80,11 +81,12 @@ macro_rules! insert {
     ($returning:literal) => {
         concat!(
             "INSERT INTO @extschema@.whatsapp_queue AS q
-                 (user_id, event_id, task_id, template_name, language, priority, scheduled_for, expires_at,
+                 (id, user_id, event_id, task_id, template_name, language, priority, scheduled_for, expires_at,
                   idempotency_key, recipient_phone, template_variables, status, error_code, error_message)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, r.phone, coalesce(r.variables::jsonb, $10::jsonb),
+             SELECT r.id, $1, $2, $3, $4, $5, $6, $7, $8, $9, r.phone, coalesce(r.variables::jsonb, $10::jsonb),
                     CASE WHEN r.code IS NULL THEN 'queued' ELSE 'failed' END, r.code, r.reason
-             FROM unnest($11::text[], $12::text[], $13::text[], $14::text[]) AS r (phone, variables, code, reason)
+             FROM unnest($11::text[], $12::text[], $13::text[], $14::text[], $15::uuid[])
+                  AS r (phone, variables, code, reason, id)
              ON CONFLICT (task_id, recipient_phone) WHERE task_id IS NOT NULL DO NOTHING ",
             $returning
         )
@@ -92,8 +94,9 @@ macro_rules! insert {
 }
 
 macro_rules! insert_args {
-    ($batch:expr, $recipients:expr) => {
-        &[
+    ($batch:expr, $recipients:expr) => {{
+        let new_ids = ids::several($recipients.len());
+        [
             $batch.organizer.into(),
             $batch.event_id.into(),
             $batch.task_id.into(),
@@ -108,13 +111,14 @@ macro_rules! insert_args {
             $recipients.variables.into(),
             $recipients.error_codes.into(),
             $recipients.errors.into(),
+            new_ids.into(),
         ]
-    };
+    }};
 }
 
 /// Queues the messages in one statement and answers their rows.
 pub fn insert_into(batch: &Batch, recipients: Recipients, sink: &mut Sink) -> Result<u64> {
-    store::write_into(insert!("RETURNING q.*"), insert_args!(batch, recipients), sink)
+    store::write_into(insert!("RETURNING q.*"), &insert_args!(batch, recipients), sink)
 }
 
 /// Queues the messages in one statement; answers how many are queued and how many were refused.
@@ -124,7 +128,7 @@ pub fn insert(batch: &Batch, recipients: Recipients) -> Result<(i64, i64)> {
         insert!("RETURNING q.status"),
         ") SELECT count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'failed') FROM made"
     );
-    let rows = store::write(SQL, insert_args!(batch, recipients), |row| Ok((row.get(1)?, row.get(2)?)))?;
+    let rows = store::write(SQL, &insert_args!(batch, recipients), |row| Ok((row.get(1)?, row.get(2)?)))?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
@@ -137,7 +141,7 @@ pub fn insert_as_json(batch: &Batch, recipients: Recipients) -> Result<pgrx::Jso
                                                  'messages', coalesce(jsonb_agg(to_jsonb(m) ORDER BY m.seq), '[]'))
            FROM made AS m"
     );
-    one_json(store::write(SQL, insert_args!(batch, recipients), |row| row.get(1))?)
+    one_json(store::write(SQL, &insert_args!(batch, recipients), |row| row.get(1))?)
 }
 
 /// The rows an earlier call with this key made.
@@ -440,16 +444,16 @@ pub fn record(outcomes: &[Outcome]) -> Result<u64> {
                 lease_until = NULL
             FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
                         $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::text[],
-                        $14::int[])
+                        $14::int[], $15::uuid[])
                  AS o (id, lease, status, log_status, at, again_at, counts, message_id, error_code, error, details,
-                       http_status, fbtrace_id, latency_ms)
+                       http_status, fbtrace_id, latency_ms, log_id)
             WHERE q.id = o.id AND q.lease = o.lease AND q.status IN ('sending', 'unknown')
             RETURNING q.user_id, q.retry_count + 1 - o.counts AS attempt, o.*
         )
         INSERT INTO @extschema@.whatsapp_delivery_logs
-            (queue_id, user_id, status, \"timestamp\", meta_message_id, error_code, error_message, source, attempt,
+            (id, queue_id, user_id, status, \"timestamp\", meta_message_id, error_code, error_message, source, attempt,
              http_status, details, fbtrace_id, latency_ms)
-        SELECT d.id, d.user_id, d.log_status, d.at, d.message_id, d.error_code, d.error, 'send', d.attempt,
+        SELECT d.log_id, d.id, d.user_id, d.log_status, d.at, d.message_id, d.error_code, d.error, 'send', d.attempt,
                d.http_status, d.details, d.fbtrace_id, d.latency_ms
         FROM done AS d";
     macro_rules! column {
@@ -476,6 +480,7 @@ pub fn record(outcomes: &[Outcome]) -> Result<u64> {
             column!(http_status),
             column!(fbtrace_id),
             column!(latency_ms),
+            ids::several(outcomes.len()).into(),
         ],
     )
 }
@@ -516,7 +521,7 @@ pub fn fail_unconfigured(organizer: &Uuid, now: Timestamp) -> Result<u64> {
         ), failed AS (
             UPDATE @extschema@.whatsapp_queue AS q
             SET status = 'failed', updated_at = $2, error_code = 'not_configured',
-                error_message = 'WhatsApp is not configured for this organizer: run wa_configure(), then wa_retry()'
+                error_message = 'WhatsApp is not configured for this organizer: run wa_configure(), then queue it again'
             FROM hopeless AS h WHERE q.id = h.id
             RETURNING q.id, q.user_id, q.error_code, q.error_message
         )

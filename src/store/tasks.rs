@@ -26,8 +26,6 @@ pub struct Counts {
     pub queued: i64,
     /// Attendees recorded as refused.
     pub refused: i64,
-    /// Of these, refused for variables that could not be filled.
-    pub unfilled: i64,
     /// Attendees without a number.
     pub no_phone: i64,
     /// Attendees whose number had its message already.

@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use cloud_api::{Client, ClientConfig};
 use pgrx::Uuid;
 
 use crate::error::{Error, Kind, Result};
+use crate::graph;
 use crate::settings::{Mode, Settings};
 use crate::store::database;
 use crate::store::queue::{self, Outcome};
@@ -28,9 +28,7 @@ const ORGANIZERS_PER_TURN: usize = 64;
 /// Rows an organizer may claim in his turn, however many are waiting for theirs.
 const TURN: u32 = 32;
 /// Answers wait this long for company before they are recorded.
-const GATHER: Duration = Duration::from_millis(3);
-/// So many answers are company enough.
-const GATHERED: usize = 64;
+const GATHER: Duration = Duration::from_millis(5);
 /// Small claims wait this long for more room.
 const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 /// Meta cannot be reached: the first pause, and the longest.
@@ -96,7 +94,7 @@ impl Drain {
     pub fn new(settings: Settings, run: i32) -> Result<Self> {
         let threads = settings.sender_threads.min(descriptors_for_calls());
         let note = (settings.mode == Mode::Off).then(|| "whatsapp_pg.mode is off: nothing is sent".to_owned());
-        let client = client(&settings, threads)?;
+        let client = graph::client(&settings, threads)?;
         let pool = Pool::new(client, threads).map_err(|error| {
             Error::new(Kind::System, "the sender threads cannot be set up").detail(error.to_string())
         })?;
@@ -153,6 +151,7 @@ impl Drain {
     /// Says that the queue may have changed.
     pub fn look_again(&mut self) {
         self.lanes.mark_stale();
+        self.lanes.release();
         self.memory.clear();
     }
 
@@ -168,9 +167,10 @@ impl Drain {
         self.pool.grow();
         let now = Timestamp::now();
         let claims = self.may_claim() && (self.lanes.wants_look(now) || self.lanes.count_ready(now) > 0);
-        if !claims && !self.should_record() {
+        if !self.is_turn_due(claims) {
             return Ok(false);
         }
+        let room = self.free();
         let outcomes = std::mem::take(&mut self.outcomes);
         let mut grants = Vec::new();
         let done = tx::owner_transaction(|| {
@@ -181,7 +181,7 @@ impl Drain {
                 queue::record(&outcomes)?;
             }
             if claims {
-                self.claim(now, &mut grants)?;
+                self.claim(now, room, &mut grants)?;
             }
             Ok(true)
         });
@@ -266,8 +266,10 @@ impl Drain {
         Ok(())
     }
 
+    /// Room for new leases. Rows whose outcome is at hand are recorded in the same transaction that claims, so their
+    /// room counts already.
     fn free(&self) -> usize {
-        self.pool.max_threads().saturating_sub(self.leased.len())
+        self.pool.max_threads().saturating_sub(self.leased.len().saturating_sub(self.outcomes.len()))
     }
 
     fn may_ever_claim(&self) -> bool {
@@ -276,17 +278,22 @@ impl Drain {
 
     fn may_claim(&self) -> bool {
         let reachable = self.unreachable.is_none_or(|(since, pause)| since.elapsed() >= pause);
-        let room = self.free();
-        let big_enough =
-            room >= self.pool.max_threads().div_ceil(8) || self.last_claim.is_none_or(|at| at.elapsed() >= CLAIM_PAUSE);
-        self.may_ever_claim() && reachable && room > 0 && big_enough
+        self.may_ever_claim() && reachable && self.free() > 0
     }
 
-    fn should_record(&self) -> bool {
-        !self.outcomes.is_empty()
-            && (self.outcomes.len() >= GATHERED
-                || self.outcomes.len() >= self.leased.len()
-                || self.gathering_since.is_none_or(|since| since.elapsed() >= GATHER))
+    /// A transaction costs the same for one row as for fifty: a turn waits until half of what can be in flight has come
+    /// back, but never long, and not at all when there is nothing else to wait for.
+    fn is_turn_due(&self, claims: bool) -> bool {
+        let half = self.pool.max_threads().div_ceil(2);
+        let answers = self.outcomes.len();
+        let records = answers > 0
+            && (answers >= half
+                || answers >= self.leased.len()
+                || self.gathering_since.is_none_or(|since| since.elapsed() >= GATHER));
+        let is_claim_due = self.leased.len() == answers
+            || self.free() >= half
+            || self.last_claim.is_none_or(|at| at.elapsed() >= CLAIM_PAUSE);
+        records || (claims && is_claim_due)
     }
 
     fn gather(&mut self) {
@@ -326,12 +333,12 @@ impl Drain {
         self.lanes.mark_stale();
     }
 
-    fn claim(&mut self, now: Timestamp, grants: &mut Vec<(Uuid, Grant)>) -> Result<()> {
+    fn claim(&mut self, now: Timestamp, room: usize, grants: &mut Vec<(Uuid, Grant)>) -> Result<()> {
         if self.lanes.wants_look(now) {
             self.lanes.look(now)?;
         }
         let instant = Instant::now();
-        let mut room = u32::try_from(self.free()).unwrap_or(u32::MAX).min(self.allowance.unwrap_or(u32::MAX));
+        let mut room = u32::try_from(room).unwrap_or(u32::MAX).min(self.allowance.unwrap_or(u32::MAX));
         let ready = self.lanes.ready(now, ORGANIZERS_PER_TURN);
         // Equal turns: what one does not use the next may have, and a turn is large enough to be worth its statements.
         let equal = room.div_ceil(u32::try_from(ready.len()).unwrap_or(u32::MAX).max(1));
@@ -385,32 +392,6 @@ impl Drain {
             self.pool.submit(jobs);
         }
     }
-}
-
-/// The HTTP client these settings describe.
-pub fn client(settings: &Settings, connections: usize) -> Result<Client> {
-    let ca_pem = match &settings.ca_file {
-        Some(path) => Some(std::fs::read(path).map_err(|error| {
-            Error::new(Kind::ConfigFile, format!("CA file \"{path}\" cannot be read")).detail(error.to_string()).hint(
-                "whatsapp_pg.ca_file names a PEM file that the server can read; empty means the built-in authorities.",
-            )
-        })?),
-        None => None,
-    };
-    Client::new(ClientConfig {
-        base_url: settings.graph_url.clone(),
-        version: settings.graph_version.clone(),
-        ca_pem,
-        connect_timeout: settings.connect_timeout,
-        request_timeout: settings.request_timeout,
-        user_agent: format!("whatsapp_pg/{}", env!("CARGO_PKG_VERSION")),
-        max_idle: connections,
-    })
-    .map_err(|error| {
-        Error::new(Kind::ConfigFile, "the Graph API cannot be called with these settings")
-            .detail(error.to_string())
-            .hint("Check whatsapp_pg.graph_url, whatsapp_pg.graph_version and whatsapp_pg.ca_file.")
-    })
 }
 
 /// Raises the limit of open files as far as it goes, and answers how many calls that leaves room for.

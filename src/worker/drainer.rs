@@ -131,6 +131,10 @@ impl Loop {
         if session::must_leave_database() {
             return Some(State::Down);
         }
+        if !session::is_database_served() {
+            self.tell("this database is not in whatsapp_pg.databases: nothing is sent from it");
+            return Some(State::Down);
+        }
         match look() {
             Ok(None) => return Some(State::Absent),
             // The launcher starts a fresh process at once, which connects with the settings that hold now.

@@ -30,7 +30,16 @@ pub struct Lanes {
 
 struct Organizer {
     lanes: BTreeMap<std::cmp::Reverse<i32>, Watermark>,
+    /// Admission has nothing to give before; asking again is allowed.
     ready_at: Timestamp,
+    /// Meta wants to be left alone until then.
+    held_until: Timestamp,
+}
+
+impl Organizer {
+    fn may_at(&self) -> Timestamp {
+        self.ready_at.max(self.held_until)
+    }
 }
 
 impl Lanes {
@@ -63,10 +72,11 @@ impl Lanes {
                 continue;
             }
             let key = *lane.organizer.as_bytes();
-            let ready_at = before.get(&key).map_or(Timestamp::MIN, |organizer| organizer.ready_at);
+            let (ready_at, held_until) =
+                before.get(&key).map_or((Timestamp::MIN, Timestamp::MIN), |it| (it.ready_at, it.held_until));
             self.organizers
                 .entry(key)
-                .or_insert_with(|| Organizer { lanes: BTreeMap::new(), ready_at })
+                .or_insert_with(|| Organizer { lanes: BTreeMap::new(), ready_at, held_until })
                 .lanes
                 .insert(std::cmp::Reverse(lane.priority), Watermark::zero(lane.priority));
         }
@@ -81,13 +91,13 @@ impl Lanes {
 
     /// Organizers with something due, in the order of their turns, that may be served now.
     pub fn ready(&self, now: Timestamp, at_most: usize) -> Vec<Uuid> {
-        let is_ready = |key: &&[u8; 16]| self.organizers.get(*key).is_some_and(|organizer| organizer.ready_at <= now);
+        let is_ready = |key: &&[u8; 16]| self.organizers.get(*key).is_some_and(|organizer| organizer.may_at() <= now);
         self.turns.iter().filter(is_ready).take(at_most).map(|key| Uuid::from_bytes(*key)).collect()
     }
 
     /// How many organizers could be served now.
     pub fn count_ready(&self, now: Timestamp) -> usize {
-        self.organizers.values().filter(|organizer| organizer.ready_at <= now).count()
+        self.organizers.values().filter(|organizer| organizer.may_at() <= now).count()
     }
 
     /// Where a claim for this organizer continues.
@@ -125,16 +135,24 @@ impl Lanes {
 
     /// Leaves an organizer alone until this moment.
     pub fn hold(&mut self, organizer: &Uuid, until: Timestamp) {
-        let held = self
-            .organizers
-            .entry(*organizer.as_bytes())
-            .or_insert_with(|| Organizer { lanes: BTreeMap::new(), ready_at: until });
-        held.ready_at = held.ready_at.max(until);
+        let held = self.organizers.entry(*organizer.as_bytes()).or_insert_with(|| Organizer {
+            lanes: BTreeMap::new(),
+            ready_at: Timestamp::MIN,
+            held_until: until,
+        });
+        held.held_until = held.held_until.max(until);
+    }
+
+    /// Admission is asked again for everybody: somebody may have mended what held him up.
+    pub fn release(&mut self) {
+        for organizer in self.organizers.values_mut() {
+            organizer.ready_at = Timestamp::MIN;
+        }
     }
 
     /// When something can be done next, as far as is known.
     pub fn next_ready(&self) -> Option<Timestamp> {
-        let organizers = self.turns.iter().filter_map(|key| self.organizers.get(key)).map(|it| it.ready_at);
+        let organizers = self.turns.iter().filter_map(|key| self.organizers.get(key)).map(Organizer::may_at);
         organizers.chain(self.next_due).min()
     }
 

@@ -13,7 +13,7 @@
 //! - [`admit`] is one organizer's claim under all limits; [`lanes`] knows who has something due, [`memory`] what was read
 //!   of them a moment ago; [`rescue`] finds what dead workers left.
 //! - [`verdict`] turns Meta's answer into the row's next state.
-//! - [`pool`] holds the sender threads; nothing in it can reach Postgres.
+//! - [`pool`] holds the sender threads, [`timetable`] what they wait for; nothing in them can reach Postgres.
 //! - [`session`] connects and pins the settings the promises rely on; [`signals`] ends the process in time.
 
 pub mod admit;
@@ -27,4 +27,5 @@ pub mod pool;
 pub mod rescue;
 pub mod session;
 pub mod signals;
+pub mod timetable;
 pub mod verdict;

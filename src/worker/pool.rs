@@ -5,17 +5,18 @@
 //! call has a deadline (`cloud_api::client`), so a thread always comes back. A panic costs the thread's call its answer,
 //! never the message: it is reported like a broken connection.
 
-use std::collections::{BinaryHeap, HashMap};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cloud_api::client::{Attempt, Call, Client};
 use cloud_api::phone::PhoneNumber;
 use cloud_api::template::Template;
 use keyring::Secret;
+
+use crate::worker::timetable::Timetable;
 
 /// Enough for a TLS handshake and a call; only what is touched costs memory.
 const STACK_BYTES: usize = 512 * 1024;
@@ -85,75 +86,37 @@ pub struct Pool {
 }
 
 struct Shared {
-    waiting: Mutex<Waiting>,
-    available: Condvar,
+    timetable: Timetable,
     answers: Mutex<Vec<Answer>>,
-    /// Calls being made, so that a shutdown can say of each whether it may have been written.
-    calls: Mutex<HashMap<[u8; 16], Running>>,
+    /// What each thread is doing, so that a shutdown can say of every call whether it may have been written. A thread
+    /// has a place of its own: the lock on it is free when the thread wants it.
+    places: Mutex<Vec<Arc<Place>>>,
     event: OwnedFd,
-    announced: AtomicBool,
+    is_announced: AtomicBool,
 }
 
+/// The call a thread is making.
 #[derive(Default)]
-struct Waiting {
-    jobs: BinaryHeap<Timed>,
-    /// When the next message of each number may be taken: a late one must not leave together with the one after it.
-    not_before: HashMap<String, Instant>,
-    idle: usize,
-    order: u64,
-    /// The one thread that waits for the first job's time; the others wait for it to be taken.
-    leader: Option<u64>,
-    turns: u64,
-    closed: bool,
+struct Place {
+    call: Mutex<Option<Running>>,
+    /// Swapped to true by whoever owns the call: the sender before its first byte, or who takes the call back.
+    written: AtomicBool,
 }
 
-impl Waiting {
-    /// Takes the first job, unless its number sent one so recently that it must wait a little longer.
-    fn pop_in_turn(&mut self) -> Option<Job> {
-        let Timed { order, job, .. } = self.jobs.pop()?;
-        let now = Instant::now();
-        match self.not_before.get_mut(&job.sender.phone_number_id) {
-            Some(at) if *at > now => {
-                let at = *at;
-                self.jobs.push(Timed { at, order, job });
-                return None;
-            }
-            Some(at) => *at = now + job.sender.least_gap,
-            None => {
-                self.not_before.insert(job.sender.phone_number_id.clone(), now + job.sender.least_gap);
-            }
-        }
-        Some(job)
-    }
-}
-
+#[derive(Clone, Copy)]
 struct Running {
+    id: [u8; 16],
     lease: i64,
     retry_count: u32,
-    written: Arc<AtomicBool>,
 }
 
-/// Earliest first; the heap is a max-heap, so the order is reversed.
-struct Timed {
-    at: Instant,
-    order: u64,
-    job: Job,
-}
+impl Running {
+    fn of(job: &Job) -> Self {
+        Self { id: job.id, lease: job.lease, retry_count: job.retry_count }
+    }
 
-impl PartialEq for Timed {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Timed {}
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Timed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
+    fn answer(self, event: Event) -> Answer {
+        Answer { id: self.id, lease: self.lease, retry_count: self.retry_count, event }
     }
 }
 
@@ -168,22 +131,17 @@ impl Pool {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        Ok(Self {
-            shared: Arc::new(Shared {
-                waiting: Mutex::default(),
-                available: Condvar::new(),
-                answers: Mutex::default(),
-                calls: Mutex::default(),
-                event,
-                announced: AtomicBool::new(false),
-            }),
-            client,
-            max_threads,
-            threads: 0,
-        })
+        let shared = Shared {
+            timetable: Timetable::default(),
+            answers: Mutex::default(),
+            places: Mutex::default(),
+            event,
+            is_announced: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared), client, max_threads, threads: 0 })
     }
 
-    /// Becomes readable when an answer is there.
+    /// Readable when an answer is there.
     pub fn event_fd(&self) -> RawFd {
         self.shared.event.as_raw_fd()
     }
@@ -195,33 +153,17 @@ impl Pool {
 
     /// Hands over messages.
     pub fn submit(&mut self, jobs: Vec<Job>) {
-        let count = jobs.len();
-        let idle = {
-            let mut waiting = lock(&self.shared.waiting);
-            for job in jobs {
-                waiting.order += 1;
-                let order = waiting.order;
-                waiting.jobs.push(Timed { at: job.not_before, order, job });
-            }
-            // A job that is due before the one the leader waits for needs a new leader.
-            waiting.leader = None;
-            waiting.idle
-        };
-        for _ in 0..count.min(idle.max(1)) {
-            self.shared.available.notify_one();
-        }
+        self.shared.timetable.add(jobs);
         self.grow();
     }
 
     /// Makes threads for due messages that nobody is free to take.
     pub fn grow(&mut self) {
-        let now = Instant::now();
-        let wanted = {
-            let waiting = lock(&self.shared.waiting);
-            let due = waiting.jobs.iter().filter(|timed| timed.at <= now).count();
-            due.max(usize::from(!waiting.jobs.is_empty())).saturating_sub(waiting.idle)
-        };
-        for _ in 0..wanted.min(self.max_threads.saturating_sub(self.threads)) {
+        if self.threads >= self.max_threads {
+            return;
+        }
+        let wanted = self.shared.timetable.unattended().min(self.max_threads - self.threads);
+        for _ in 0..wanted {
             if !self.spawn() {
                 break;
             }
@@ -230,27 +172,22 @@ impl Pool {
 
     fn spawn(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
-        let client = self.client.clone();
+        let client = self.client.for_one_thread();
+        let place = Arc::<Place>::default();
+        lock(&shared.places).push(Arc::clone(&place));
         let blocked = BlockedSignals::new();
         let spawned = std::thread::Builder::new()
             .name("whatsapp sender".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || shared.serve(&client));
+            .spawn(move || shared.serve(&client, &place));
         drop(blocked);
-        if spawned.is_ok() {
-            self.threads += 1;
-        }
+        self.threads += usize::from(spawned.is_ok());
         spawned.is_ok()
-    }
-
-    /// Threads made so far.
-    pub fn threads(&self) -> usize {
-        self.threads
     }
 
     /// The answers that have come since the last time.
     pub fn collect(&self) -> Vec<Answer> {
-        self.shared.announced.store(false, Ordering::SeqCst);
+        self.shared.is_announced.store(false, Ordering::SeqCst);
         let mut count = [0_u8; 8];
         // SAFETY: reads eight bytes into a buffer of eight; the descriptor does not block.
         unsafe { libc::read(self.event_fd(), count.as_mut_ptr().cast(), count.len()) };
@@ -259,44 +196,29 @@ impl Pool {
 
     /// Hands back what no thread has taken yet. Threads end once they are free.
     pub fn close(&self) -> Vec<Answer> {
-        let jobs = {
-            let mut waiting = lock(&self.shared.waiting);
-            waiting.closed = true;
-            std::mem::take(&mut waiting.jobs)
-        };
-        self.shared.available.notify_all();
-        jobs.into_iter()
-            .map(|timed| Answer {
-                id: timed.job.id,
-                lease: timed.job.lease,
-                retry_count: timed.job.retry_count,
-                event: Event::Returned,
-            })
-            .collect()
+        let jobs = self.shared.timetable.close();
+        jobs.iter().map(|job| Running::of(job).answer(Event::Returned)).collect()
     }
 
     /// Gives up on the calls still running. Whoever swaps `written` first owns a call: one that has not begun to write is
     /// taken back and never will; of the others nobody knows.
     pub fn abandon(&self) -> Vec<Answer> {
-        let calls = std::mem::take(&mut *lock(&self.shared.calls));
+        let places = lock(&self.shared.places);
+        let calls = places.iter().filter_map(|place| lock(&place.call).take().map(|call| (place, call)));
         calls
-            .into_iter()
-            .map(|(id, call)| Answer {
-                id,
-                lease: call.lease,
-                retry_count: call.retry_count,
-                event: if call.written.swap(true, Ordering::SeqCst) {
+            .map(|(place, call)| {
+                call.answer(if place.written.swap(true, Ordering::SeqCst) {
                     Event::Lost("the server was shut down while the call was running".to_owned())
                 } else {
                     Event::Returned
-                },
+                })
             })
             .collect()
     }
 
     /// Calls running now.
     pub fn running(&self) -> usize {
-        lock(&self.shared.calls).len()
+        lock(&self.shared.places).iter().filter(|place| lock(&place.call).is_some()).count()
     }
 }
 
@@ -307,86 +229,43 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn serve(&self, client: &Client) {
-        while let Some(job) = self.take() {
-            let written = Arc::new(AtomicBool::new(false));
-            let running = Running { lease: job.lease, retry_count: job.retry_count, written: Arc::clone(&written) };
-            lock(&self.calls).insert(job.id, running);
-            let event = catch_unwind(AssertUnwindSafe(|| self.call(client, &job, &written))).unwrap_or_else(|_| {
-                let reason = "the sender thread failed while it made the call".to_owned();
-                if written.swap(true, Ordering::SeqCst) { Event::Lost(reason) } else { Event::Returned }
-            });
-            // Whoever removes the call reports it: this thread, or a shutdown that gave up on it.
-            if lock(&self.calls).remove(&job.id).is_some() {
-                self.answer(Answer { id: job.id, lease: job.lease, retry_count: job.retry_count, event });
-            }
-        }
-    }
-
-    fn call(&self, client: &Client, job: &Job, written: &AtomicBool) -> Event {
-        let body = match render(job) {
-            Ok(body) => body,
-            Err((code, reason)) => return Event::Refused(code, reason),
+    fn serve(&self, client: &Client, place: &Place) {
+        let begin = |job: &Job| {
+            place.written.store(false, Ordering::SeqCst);
+            *lock(&place.call) = Some(Running::of(job));
         };
-        Event::Called(Box::new(client.send(&Call {
-            phone_number_id: &job.sender.phone_number_id,
-            token: job.sender.token.expose(),
-            body: &body,
-            written,
-        })))
-    }
-
-    fn take(&self) -> Option<Job> {
-        let mut waiting = lock(&self.waiting);
-        waiting.turns += 1;
-        let me = waiting.turns;
-        loop {
-            if waiting.closed {
-                return None;
+        while let Some(job) = self.timetable.take(begin) {
+            let event = catch_unwind(AssertUnwindSafe(|| call(client, &job, &place.written))).unwrap_or_else(|_| {
+                let reason = "the sender thread failed while it made the call".to_owned();
+                if place.written.swap(true, Ordering::SeqCst) { Event::Lost(reason) } else { Event::Returned }
+            });
+            // Whoever takes the call from its place reports it: this thread, or a shutdown that gave up on it.
+            let running = lock(&place.call).take();
+            if let Some(running) = running {
+                self.answer(running.answer(event));
             }
-            let wait = match waiting.jobs.peek() {
-                None => None,
-                Some(first) => match first.at.checked_duration_since(Instant::now()) {
-                    Some(wait) if !wait.is_zero() => Some(wait),
-                    _ => {
-                        let Some(job) = waiting.pop_in_turn() else {
-                            continue;
-                        };
-                        if !waiting.jobs.is_empty() {
-                            self.available.notify_one();
-                        }
-                        return Some(job);
-                    }
-                },
-            };
-            waiting.idle += 1;
-            waiting = match wait {
-                Some(wait) if waiting.leader.is_none() => {
-                    waiting.leader = Some(me);
-                    let (mut waiting, _) =
-                        self.available.wait_timeout(waiting, wait).unwrap_or_else(PoisonError::into_inner);
-                    if waiting.leader == Some(me) {
-                        waiting.leader = None;
-                    }
-                    waiting.idle -= 1;
-                    waiting
-                }
-                _ => {
-                    let mut waiting = self.available.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-                    waiting.idle -= 1;
-                    waiting
-                }
-            };
         }
     }
 
     fn answer(&self, answer: Answer) {
         lock(&self.answers).push(answer);
-        if !self.announced.swap(true, Ordering::SeqCst) {
+        if !self.is_announced.swap(true, Ordering::SeqCst) {
             let one = 1_u64.to_ne_bytes();
             // SAFETY: writes eight bytes from a buffer of eight; an eventfd this small never blocks.
             unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
+    }
+}
+
+fn call(client: &Client, job: &Job, written: &AtomicBool) -> Event {
+    match render(job) {
+        Err((code, reason)) => Event::Refused(code, reason),
+        Ok(body) => Event::Called(Box::new(client.send(&Call {
+            phone_number_id: &job.sender.phone_number_id,
+            token: job.sender.token.expose(),
+            body: &body,
+            written,
+        }))),
     }
 }
 

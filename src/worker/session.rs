@@ -5,8 +5,7 @@ use std::ffi::CString;
 
 use pgrx::pg_sys;
 
-use crate::error::Result;
-use crate::{pg_compat, store};
+use crate::{pg_compat, settings, tx};
 
 /// Settings that hold in every worker, and why.
 const PINNED: &[(&str, &str)] = &[
@@ -96,6 +95,19 @@ pub fn must_leave_database() -> bool {
         pg_sys::LockRelease(&raw mut tag, mode, true);
     }
     false
+}
+
+/// Whether `whatsapp_pg.databases` names this database.
+pub fn is_database_served() -> bool {
+    let name = tx::transaction(|| {
+        // SAFETY: a catalog look-up in a transaction; NULL or a palloc'd C string.
+        unsafe {
+            let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+            Ok((!name.is_null()).then(|| std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()))
+        }
+    });
+    // Without a name the database is going, which is noticed elsewhere.
+    name.ok().flatten().is_none_or(|name| settings::serves_database(&name))
 }
 
 /// Whether transactions here cannot write: a hold, not a crash.

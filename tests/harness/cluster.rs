@@ -108,10 +108,7 @@ impl Builder {
 impl Cluster {
     /// A cluster to be described and started.
     pub fn builder() -> Builder {
-        Builder {
-            settings: Vec::new(),
-            own_identity: false,
-        }
+        Builder { settings: Vec::new(), own_identity: false }
     }
 
     /// The server that tests share when they need nothing special of it: the library is preloaded, each test
@@ -138,11 +135,7 @@ impl Cluster {
 
     /// Takes over a directory that has a cluster in `data`: copied, restored or upgraded.
     pub(crate) fn adopt(dir: PathBuf, settings: Vec<(String, String)>) -> Self {
-        Self {
-            dir,
-            settings: Mutex::new(settings),
-            server: Mutex::new(None),
-        }
+        Self { dir, settings: Mutex::new(settings), server: Mutex::new(None) }
     }
 
     /// Starts the server and waits until it lets clients in.
@@ -151,30 +144,17 @@ impl Cluster {
     /// When it does not come up; the message has the end of its log.
     pub fn start(&self) {
         let refusal = self.try_start();
-        assert!(
-            refusal.is_none(),
-            "the server did not start:\n{}",
-            refusal.unwrap_or_default()
-        );
+        assert!(refusal.is_none(), "the server did not start:\n{}", refusal.unwrap_or_default());
     }
 
     /// Starts the server; answers its log if it ended instead of letting clients in.
     pub fn try_start(&self) -> Option<String> {
         self.write_settings();
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .expect("a log file");
+        let log = fs::File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         programs().give(&self.log_path());
         let mut command = programs().command("postgres");
-        command
-            .arg("-D")
-            .arg(self.data())
-            .stdin(std::process::Stdio::null());
-        command
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log);
+        command.arg("-D").arg(self.data()).stdin(std::process::Stdio::null());
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         *self.lock_server() = Some(keeper::spawn(command).expect("the server's program runs"));
 
         let deadline = Instant::now() + 2 * PATIENCE;
@@ -182,19 +162,10 @@ impl Cluster {
             if let Some(status) = self.exited() {
                 return Some(format!("ended with {status}\n{}", self.log_tail()));
             }
-            if self
-                .connect_config("postgres")
-                .connect(postgres::NoTls)
-                .is_ok()
-            {
+            if self.connect_config("postgres").connect(postgres::NoTls).is_ok() {
                 return None;
             }
-            assert!(
-                Instant::now() < deadline,
-                "no connection in {:?}\n{}",
-                2 * PATIENCE,
-                self.log_tail()
-            );
+            assert!(Instant::now() < deadline, "no connection in {:?}\n{}", 2 * PATIENCE, self.log_tail());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -222,9 +193,7 @@ impl Cluster {
 
     /// Waits until the server has ended by itself.
     pub fn wait_for_end(&self) {
-        wait_until("the server to end", 2 * PATIENCE, || {
-            self.exited().ok_or_else(|| self.log_tail())
-        });
+        wait_until("the server to end", 2 * PATIENCE, || self.exited().ok_or_else(|| self.log_tail()));
         *self.lock_server() = None;
     }
 
@@ -237,24 +206,14 @@ impl Cluster {
         const STARTED_OVER: &str = "all server processes terminated; reinitializing";
         let crashes = |log: &str| log.matches(STARTED_OVER).count();
         let before = crashes(&self.log());
-        assert!(
-            self.children().contains(&pid),
-            "{pid} is no process of this server"
-        );
+        assert!(self.children().contains(&pid), "{pid} is no process of this server");
         // SAFETY: kill has no memory effects; the pid was checked to be ours just now.
         unsafe { libc::kill(pid, libc::SIGKILL) };
         wait_until("the server to start over", PATIENCE, || {
-            if crashes(&self.log()) > before {
-                Ok(())
-            } else {
-                Err(self.log_tail())
-            }
+            if crashes(&self.log()) > before { Ok(()) } else { Err(self.log_tail()) }
         });
         wait_until("the server to let clients in", PATIENCE, || {
-            self.connect_config("postgres")
-                .connect(postgres::NoTls)
-                .map(drop)
-                .map_err(|e| e.to_string())
+            self.connect_config("postgres").connect(postgres::NoTls).map(drop).map_err(|e| e.to_string())
         });
     }
 
@@ -271,10 +230,7 @@ impl Cluster {
 
     /// Changes a line of postgresql.conf; takes effect with [`Self::reload`] or a restart.
     pub fn configure(&self, name: &str, value: &str) {
-        self.settings
-            .lock()
-            .expect("no panic while held")
-            .push((name.into(), value.into()));
+        self.settings.lock().expect("no panic while held").push((name.into(), value.into()));
         self.write_settings();
     }
 
@@ -291,11 +247,7 @@ impl Cluster {
     /// What a client of its own needs to reach `database`.
     pub fn connect_config(&self, database: &str) -> postgres::Config {
         let mut config = postgres::Config::new();
-        config
-            .host_path(&self.dir)
-            .port(PORT)
-            .user("postgres")
-            .dbname(database);
+        config.host_path(&self.dir).port(PORT).user("postgres").dbname(database);
         config
     }
 
@@ -344,9 +296,7 @@ impl Cluster {
 
     /// The server's log so far.
     pub fn log(&self) -> String {
-        fs::read(self.log_path())
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// The settings given by the test, for a copy of this cluster.
@@ -384,14 +334,9 @@ impl Cluster {
         let mut text = String::from("# Written by the tests.\n");
         let place = [
             ("port".to_owned(), PORT.to_string()),
-            (
-                "unix_socket_directories".to_owned(),
-                format!("'{}'", self.dir.display()),
-            ),
+            ("unix_socket_directories".to_owned(), format!("'{}'", self.dir.display())),
         ];
-        let common = SETTINGS
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let common = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         for (name, value) in common.chain(place).chain(self.settings()) {
             writeln!(text, "{name} = {value}").expect("writing to memory");
         }
@@ -401,10 +346,7 @@ impl Cluster {
     }
 
     fn exited(&self) -> Option<std::process::ExitStatus> {
-        self.lock_server()
-            .as_mut()?
-            .try_wait()
-            .expect("the server is our child")
+        self.lock_server().as_mut()?.try_wait().expect("the server is our child")
     }
 
     fn signal_server(&self, signal: i32) {
@@ -413,9 +355,7 @@ impl Cluster {
     }
 
     fn lock_server(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.server
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Ends the server without ceremony, if it runs.
@@ -434,11 +374,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.end();
         if std::thread::panicking() {
-            eprintln!(
-                "--- the end of the log of {} ---\n{}",
-                self.dir.display(),
-                self.log_tail()
-            );
+            eprintln!("--- the end of the log of {} ---\n{}", self.dir.display(), self.log_tail());
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
@@ -453,13 +389,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
 
 pub(crate) fn initdb(data: &Path) {
     let mut command = programs().command("initdb");
-    command.args([
-        "--no-sync",
-        "--auth=trust",
-        "--username=postgres",
-        "--encoding=UTF8",
-        "--locale=C.UTF-8",
-    ]);
+    command.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"]);
     command.arg("-D").arg(data);
     finish(command);
     let conf = data.join("postgresql.conf");
@@ -487,10 +417,5 @@ fn is_alive(pid: i32) -> bool {
 
 fn parent_of(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))?
-        .trim()
-        .parse()
-        .ok()
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

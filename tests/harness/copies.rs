@@ -24,17 +24,8 @@ impl Cluster {
     fn base_backup(&self, options: &[&str]) -> Self {
         let dir = scratch::directory();
         let mut command = programs().command("pg_basebackup");
-        command.args([
-            "--checkpoint=fast",
-            "--no-sync",
-            "--wal-method=stream",
-            "--username=postgres",
-        ]);
-        command
-            .arg("--host")
-            .arg(self.dir())
-            .arg("--port")
-            .arg(PORT.to_string());
+        command.args(["--checkpoint=fast", "--no-sync", "--wal-method=stream", "--username=postgres"]);
+        command.arg("--host").arg(self.dir()).arg("--port").arg(PORT.to_string());
         command.arg("--pgdata").arg(dir.join("data")).args(options);
         finish(command);
         Self::adopt(dir, self.settings())
@@ -42,30 +33,18 @@ impl Cluster {
 
     /// Turns a standby into a primary and waits until it takes writes.
     pub fn promote(&self) {
-        assert!(
-            self.connect("postgres")
-                .value::<bool>("SELECT pg_promote(wait => true)", &[])
-        );
+        assert!(self.connect("postgres").value::<bool>("SELECT pg_promote(wait => true)", &[]));
     }
 
     /// Waits until `standby` has replayed everything that this server has written so far.
     pub fn wait_for_replay(&self, standby: &Self) {
-        let target: String = self
-            .connect("postgres")
-            .value("SELECT pg_current_wal_flush_lsn()::text", &[]);
+        let target: String = self.connect("postgres").value("SELECT pg_current_wal_flush_lsn()::text", &[]);
         let mut session = standby.connect("postgres");
         wait_until("the standby to catch up", PATIENCE, || {
-            let replayed: Option<String> =
-                session.value("SELECT pg_last_wal_replay_lsn()::text", &[]);
-            let caught_up: Option<bool> = session.value(
-                &format!("SELECT pg_last_wal_replay_lsn() >= '{target}'::pg_lsn"),
-                &[],
-            );
-            if caught_up == Some(true) {
-                Ok(())
-            } else {
-                Err((replayed, target.clone()))
-            }
+            let replayed: Option<String> = session.value("SELECT pg_last_wal_replay_lsn()::text", &[]);
+            let caught_up: Option<bool> =
+                session.value(&format!("SELECT pg_last_wal_replay_lsn() >= '{target}'::pg_lsn"), &[]);
+            if caught_up == Some(true) { Ok(()) } else { Err((replayed, target.clone())) }
         });
     }
 
@@ -73,11 +52,7 @@ impl Cluster {
     pub fn dump(&self, database: &str, options: &[&str]) -> PathBuf {
         let file = self.path(&format!("{database}.dump"));
         let mut command = self.client("pg_dump");
-        command
-            .args(["--format=custom", "--file"])
-            .arg(&file)
-            .args(options)
-            .arg(database);
+        command.args(["--format=custom", "--file"]).arg(&file).args(options).arg(database);
         finish(command);
         file
     }
@@ -92,10 +67,7 @@ impl Cluster {
     /// Restores a dump into an existing database; any error fails the test.
     pub fn restore(&self, dump: &Path, database: &str, options: &[&str]) {
         let mut command = self.client("pg_restore");
-        command
-            .args(["--exit-on-error", "--dbname", database])
-            .args(options)
-            .arg(dump);
+        command.args(["--exit-on-error", "--dbname", database]).args(options).arg(dump);
         finish(command);
     }
 
@@ -107,31 +79,15 @@ impl Cluster {
     pub fn upgraded(&self) -> Self {
         let settings = self.settings();
         self.stop(Stop::Fast);
-        let new = settings
-            .iter()
-            .fold(Self::builder().own_identity(), |b, (name, value)| {
-                b.setting(name, value)
-            });
+        let new = settings.iter().fold(Self::builder().own_identity(), |b, (name, value)| b.setting(name, value));
         let new = new.create();
         new.write_settings();
 
         let bin = programs().bin();
         let mut command = programs().command("pg_upgrade");
-        command
-            .current_dir(new.dir())
-            .arg("--username=postgres")
-            .arg("--socketdir")
-            .arg(new.dir());
-        command
-            .arg("--old-bindir")
-            .arg(bin)
-            .arg("--new-bindir")
-            .arg(bin);
-        command
-            .arg("--old-datadir")
-            .arg(self.data())
-            .arg("--new-datadir")
-            .arg(new.data());
+        command.current_dir(new.dir()).arg("--username=postgres").arg("--socketdir").arg(new.dir());
+        command.arg("--old-bindir").arg(bin).arg("--new-bindir").arg(bin);
+        command.arg("--old-datadir").arg(self.data()).arg("--new-datadir").arg(new.data());
         let out = command.output().expect("pg_upgrade runs");
         assert!(
             out.status.success(),
@@ -146,12 +102,7 @@ impl Cluster {
 
     fn client(&self, program: &str) -> std::process::Command {
         let mut command = programs().command(program);
-        command
-            .arg("--username=postgres")
-            .arg("--host")
-            .arg(self.dir())
-            .arg("--port")
-            .arg(PORT.to_string());
+        command.arg("--username=postgres").arg("--host").arg(self.dir()).arg("--port").arg(PORT.to_string());
         command
     }
 }

@@ -19,9 +19,7 @@ impl<'a> Database<'a> {
     pub(crate) fn create(cluster: &'a Cluster) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        cluster
-            .connect("postgres")
-            .run(&format!("CREATE DATABASE {name}"));
+        cluster.connect("postgres").run(&format!("CREATE DATABASE {name}"));
         Self { cluster, name }
     }
 
@@ -29,17 +27,13 @@ impl<'a> Database<'a> {
     pub fn install(&self, schema: &str) {
         programs().require_extension();
         let mut session = self.connect();
-        session.run(&format!(
-            "CREATE SCHEMA IF NOT EXISTS {schema}; CREATE EXTENSION whatsapp_pg SCHEMA {schema}"
-        ));
+        session.run(&format!("CREATE SCHEMA IF NOT EXISTS {schema}; CREATE EXTENSION whatsapp_pg SCHEMA {schema}"));
     }
 
     /// Sets a setting for this database; sessions and workers that start later have it.
     pub fn configure(&self, setting: &str, value: &str) {
-        self.connect().run(&format!(
-            "ALTER DATABASE {} SET {setting} = '{value}'",
-            self.name
-        ));
+        // From outside: this very setting may be one that stops a session in here.
+        self.cluster.connect("postgres").run(&format!("ALTER DATABASE {} SET {setting} = '{value}'", self.name));
     }
 
     /// A session as superuser.
@@ -71,15 +65,8 @@ impl<'a> Database<'a> {
 impl Drop for Database<'_> {
     fn drop(&mut self) {
         // The shared server must not fill up; a server of the test's own may be down, or is about to vanish.
-        if let Ok(mut client) = self
-            .cluster
-            .connect_config("postgres")
-            .connect(postgres::NoTls)
-        {
-            let _ = client.batch_execute(&format!(
-                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-                self.name
-            ));
+        if let Ok(mut client) = self.cluster.connect_config("postgres").connect(postgres::NoTls) {
+            let _ = client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         }
     }
 }

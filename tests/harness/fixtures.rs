@@ -30,10 +30,7 @@ pub struct Organizer {
 impl Organizer {
     /// Configures an account that pacing does not slow down, and inserts the template.
     pub fn create(session: &mut Session) -> Self {
-        Self::with_account(
-            session,
-            "messages_per_second => 1000, rate_limit_tier => 'unlimited'",
-        )
+        Self::with_account(session, "messages_per_second => 1000, rate_limit_tier => 'unlimited'")
     }
 
     /// The same with other arguments of `wa_configure`, in named notation.
@@ -45,10 +42,7 @@ impl Organizer {
     pub fn create_for(session: &mut Session, id: Uuid, arguments: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let phone_number_id = format!("1060{:011}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let organizer = Self {
-            id,
-            phone_number_id,
-        };
+        let organizer = Self { id, phone_number_id };
         organizer.configure(session, arguments);
         organizer.add_template(
             session,
@@ -73,14 +67,7 @@ impl Organizer {
     }
 
     /// Inserts an approved UTILITY template.
-    pub fn add_template(
-        &self,
-        session: &mut Session,
-        name: &str,
-        language: &str,
-        body: &str,
-        variables: &[&str],
-    ) {
+    pub fn add_template(&self, session: &mut Session, name: &str, language: &str, body: &str, variables: &[&str]) {
         session.execute_with(
             "INSERT INTO whatsapp_templates (user_id, template_name, language, category, status, template_body, variables)
              VALUES ($1, $2, $3, 'UTILITY', 'approved', $4, $5)",
@@ -98,10 +85,7 @@ impl Organizer {
 
     /// How many of this organizer's rows are in `status`.
     pub fn count(&self, session: &mut Session, status: &str) -> i64 {
-        session.value(
-            "SELECT count(*) FROM whatsapp_queue WHERE user_id = $1 AND status = $2",
-            &[&self.id, &status],
-        )
+        session.value("SELECT count(*) FROM whatsapp_queue WHERE user_id = $1 AND status = $2", &[&self.id, &status])
     }
 
     /// Waits until this organizer has `wanted` rows in `status`.
@@ -135,36 +119,24 @@ pub fn wait_for_drainer(session: &mut Session) -> i32 {
              WHERE backend_type = 'whatsapp_pg drainer' AND datname = current_database()",
             &[],
         );
-        if let [pid] = pids[..] {
-            Ok(pid)
-        } else {
-            Err(pids)
-        }
+        if let [pid] = pids[..] { Ok(pid) } else { Err(pids) }
     })
 }
 
 /// Waits until `simulator` has accepted `count` messages in all.
 pub fn wait_for_accepted(simulator: &Simulator, count: u64) {
-    wait_for_stats(simulator, "messages to be accepted", |stats| {
-        stats.accepted >= count
-    });
+    wait_for_stats(simulator, "messages to be accepted", |stats| stats.accepted >= count);
 }
 
 /// Waits until `count` calls are under way at once.
 pub fn wait_for_in_flight(simulator: &Simulator, count: u64) {
-    wait_for_stats(simulator, "calls to be under way", |stats| {
-        stats.in_flight == count
-    });
+    wait_for_stats(simulator, "calls to be under way", |stats| stats.in_flight == count);
 }
 
 fn wait_for_stats(simulator: &Simulator, what: &str, holds: impl Fn(&Stats) -> bool) {
     wait_until(what, PATIENCE, || {
         let stats = simulator.stats();
-        if holds(&stats) {
-            Ok(())
-        } else {
-            Err(Box::new(stats))
-        }
+        if holds(&stats) { Ok(()) } else { Err(Box::new(stats)) }
     });
 }
 
@@ -179,9 +151,7 @@ pub fn reminder_variables() -> Value {
 
 /// `count` different, valid numbers (Colombian mobiles).
 pub fn numbers(count: u32) -> Vec<String> {
-    (0..count)
-        .map(|n| format!("+57300{:07}", 1_000_000 + n))
-        .collect()
+    (0..count).map(|n| format!("+57300{:07}", 1_000_000 + n)).collect()
 }
 
 /// The organizer of the example host application.
@@ -198,8 +168,6 @@ pub fn load_host_app(session: &mut Session) {
 
 /// The text of a file of the example host application.
 pub fn host_app_sql(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("host_app")
-        .join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("host_app").join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

@@ -36,12 +36,8 @@ pub fn spawn(mut command: Command) -> io::Result<Child> {
     unsafe { command.pre_exec(ask) };
 
     let (answer, started) = channel();
-    keeper()
-        .send((command, answer))
-        .expect("the keeper thread runs until the process ends");
-    started
-        .recv()
-        .expect("the keeper thread answers each request")
+    keeper().send((command, answer)).expect("the keeper thread runs until the process ends");
+    started.recv().expect("the keeper thread answers each request")
 }
 
 fn keeper() -> &'static Sender<Request> {

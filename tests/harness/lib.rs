@@ -11,12 +11,7 @@
 //!
 //! The tests see what a client sees: nothing here links the extension.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod cluster;
 pub mod copies;

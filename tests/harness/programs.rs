@@ -45,10 +45,7 @@ impl Programs {
                 .arg(what)
                 .output()
                 .unwrap_or_else(|e| panic!("{} {what}: {e}; set PG_CONFIG", pg_config.display()));
-            String::from_utf8(out.stdout)
-                .expect("pg_config prints text")
-                .trim()
-                .to_owned()
+            String::from_utf8(out.stdout).expect("pg_config prints text").trim().to_owned()
         };
         let version = ask("--version");
         let major = version
@@ -57,27 +54,17 @@ impl Programs {
             .next()
             .and_then(|n| n.parse().ok())
             .unwrap_or_else(|| panic!("no major version in {version:?}"));
-        Self {
-            bin: ask("--bindir").into(),
-            share: ask("--sharedir").into(),
-            major,
-            owner: owner_for_root(),
-        }
+        Self { bin: ask("--bindir").into(), share: ask("--sharedir").into(), major, owner: owner_for_root() }
     }
 
     /// Fails with what to do when the extension is not installed.
     pub fn require_extension(&self) {
-        assert!(
-            self.has_extension("whatsapp_pg"),
-            "whatsapp_pg is not installed: run `make install` first"
-        );
+        assert!(self.has_extension("whatsapp_pg"), "whatsapp_pg is not installed: run `make install` first");
     }
 
     /// Whether an extension's files are installed.
     pub fn has_extension(&self, name: &str) -> bool {
-        self.share
-            .join(format!("extension/{name}.control"))
-            .exists()
+        self.share.join(format!("extension/{name}.control")).exists()
     }
 
     /// Whether this is the PostgreSQL that Debian packages.
@@ -102,10 +89,7 @@ impl Programs {
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
             // RUST_BACKTRACE would put backtraces into error details; LC_* into messages.
-            if name_text.starts_with("PG")
-                || name_text.starts_with("RUST_")
-                || name_text.starts_with("LC_")
-            {
+            if name_text.starts_with("PG") || name_text.starts_with("RUST_") || name_text.starts_with("LC_") {
                 command.env_remove(&name);
             }
         }
@@ -139,9 +123,7 @@ impl Programs {
 /// # Panics
 /// When it fails; the message has its output.
 pub fn finish(mut command: Command) -> Output {
-    let out = command
-        .output()
-        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(
         out.status.success(),
         "{command:?} ended with {}\n{}{}",
@@ -153,15 +135,8 @@ pub fn finish(mut command: Command) -> Output {
 }
 
 fn default_pg_config() -> PathBuf {
-    let in_path = Command::new("pg_config")
-        .arg("--version")
-        .output()
-        .is_ok_and(|out| out.status.success());
-    if in_path {
-        "pg_config".into()
-    } else {
-        DEBIAN_PG_CONFIG.into()
-    }
+    let in_path = Command::new("pg_config").arg("--version").output().is_ok_and(|out| out.status.success());
+    if in_path { "pg_config".into() } else { DEBIAN_PG_CONFIG.into() }
 }
 
 /// The user `postgres`, when this process is root; no change of user otherwise.
@@ -173,11 +148,7 @@ fn owner_for_root() -> Option<Owner> {
         }
         let name: &CStr = &CString::new("postgres").expect("no NUL inside");
         let record = libc::getpwnam(name.as_ptr()).as_ref();
-        let record = record
-            .expect("root cannot run a server, and there is no user `postgres`: run `make setup`");
-        Some(Owner {
-            uid: record.pw_uid,
-            gid: record.pw_gid,
-        })
+        let record = record.expect("root cannot run a server, and there is no user `postgres`: run `make setup`");
+        Some(Owner { uid: record.pw_uid, gid: record.pw_gid })
     }
 }

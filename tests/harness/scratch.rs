@@ -21,16 +21,10 @@ struct Run {
 /// A new directory that the server's user owns and no other user can look into.
 pub fn directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(1);
-    let path = run()
-        .root
-        .join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+    let path = run().root.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
     // The kernel takes 107 characters for the name of a socket.
     let socket = path.join(".s.PGSQL.5432");
-    assert!(
-        socket.as_os_str().len() < 100,
-        "TMPDIR is too long for a socket: {}",
-        socket.display()
-    );
+    assert!(socket.as_os_str().len() < 100, "TMPDIR is too long for a socket: {}", socket.display());
     make_private(&path);
     path
 }
@@ -57,11 +51,7 @@ fn run() -> &'static Run {
 }
 
 fn sweep() {
-    for entry in fs::read_dir(std::env::temp_dir())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let abandoned = entry.file_name().to_string_lossy().starts_with(PREFIX)
             && File::open(entry.path().join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
         if abandoned {

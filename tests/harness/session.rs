@@ -44,37 +44,24 @@ impl Session {
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);
         let mut config = config.clone();
-        config.notice_callback(move |notice| {
-            heard
-                .lock()
-                .expect("never poisoned")
-                .push(Refusal::from(&notice))
-        });
-        let client = config
-            .connect(NoTls)
-            .unwrap_or_else(|e| panic!("connecting: {}", describe(&e)));
+        config.notice_callback(move |notice| heard.lock().expect("never poisoned").push(Refusal::from(&notice)));
+        let client = config.connect(NoTls).unwrap_or_else(|e| panic!("connecting: {}", describe(&e)));
         Self { client, notices }
     }
 
     /// Runs one or more statements without parameters.
     pub fn run(&mut self, sql: &str) {
-        self.client
-            .batch_execute(sql)
-            .unwrap_or_else(|e| panic!("{sql}\n{}", describe(&e)));
+        self.client.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}\n{}", describe(&e)));
     }
 
     /// Runs one statement; answers how many rows it touched.
     pub fn execute_with(&mut self, sql: &str, params: Params<'_>) -> u64 {
-        self.client
-            .execute(sql, params)
-            .unwrap_or_else(|e| panic!("{sql}\n{}", describe(&e)))
+        self.client.execute(sql, params).unwrap_or_else(|e| panic!("{sql}\n{}", describe(&e)))
     }
 
     /// The rows of one statement.
     pub fn rows(&mut self, sql: &str, params: Params<'_>) -> Vec<Row> {
-        self.client
-            .query(sql, params)
-            .unwrap_or_else(|e| panic!("{sql}\n{}", describe(&e)))
+        self.client.query(sql, params).unwrap_or_else(|e| panic!("{sql}\n{}", describe(&e)))
     }
 
     /// The first column of the only row.
@@ -87,9 +74,7 @@ impl Session {
     /// The first column of all rows.
     pub fn values<T: FromSqlOwned>(&mut self, sql: &str, params: Params<'_>) -> Vec<T> {
         let rows = self.rows(sql, params);
-        rows.iter()
-            .map(|row| row.try_get(0).unwrap_or_else(|e| panic!("{sql}\n{e}")))
-            .collect()
+        rows.iter().map(|row| row.try_get(0).unwrap_or_else(|e| panic!("{sql}\n{e}"))).collect()
     }
 
     /// The error of a statement that must be refused.
@@ -98,12 +83,8 @@ impl Session {
     /// When the server does it.
     pub fn refusal(&mut self, sql: &str, params: Params<'_>) -> Refusal {
         match self.client.query(sql, params) {
-            Ok(rows) => panic!(
-                "{sql}\nwas to be refused, but answered {} rows: {rows:?}",
-                rows.len()
-            ),
-            Err(e) => Refusal::of(&e)
-                .unwrap_or_else(|| panic!("{sql}\nwas refused by the client: {}", describe(&e))),
+            Ok(rows) => panic!("{sql}\nwas to be refused, but answered {} rows: {rows:?}", rows.len()),
+            Err(e) => Refusal::of(&e).unwrap_or_else(|| panic!("{sql}\nwas refused by the client: {}", describe(&e))),
         }
     }
 
@@ -113,31 +94,16 @@ impl Session {
     }
 
     /// The same with a patience of one's own.
-    pub fn wait_for_within(
-        &mut self,
-        what: &str,
-        patience: Duration,
-        condition: &str,
-        params: Params<'_>,
-    ) {
+    pub fn wait_for_within(&mut self, what: &str, patience: Duration, condition: &str, params: Params<'_>) {
         wait_until(what, patience, || {
             // No row yet is no yes yet.
             let holds: Option<bool> = self.values(condition, params).pop().flatten();
-            if holds == Some(true) {
-                Ok(())
-            } else {
-                Err(holds)
-            }
+            if holds == Some(true) { Ok(()) } else { Err(holds) }
         });
     }
 
     /// Waits until a query answers `wanted`; a failure shows what it answered last.
-    pub fn wait_for_value<T: FromSqlOwned + PartialEq + Debug>(
-        &mut self,
-        wanted: &T,
-        sql: &str,
-        params: Params<'_>,
-    ) {
+    pub fn wait_for_value<T: FromSqlOwned + PartialEq + Debug>(&mut self, wanted: &T, sql: &str, params: Params<'_>) {
         wait_until(&format!("{wanted:?} from {sql}"), PATIENCE, || {
             let found: T = self.value(sql, params);
             if found == *wanted { Ok(()) } else { Err(found) }
@@ -178,9 +144,7 @@ impl Refusal {
 
     /// True if message, detail or hint has `word`.
     pub fn mentions(&self, word: &str) -> bool {
-        [&self.message, &self.detail, &self.hint]
-            .iter()
-            .any(|text| text.contains(word))
+        [&self.message, &self.detail, &self.hint].iter().any(|text| text.contains(word))
     }
 }
 

@@ -10,11 +10,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// When `timeout` has passed: the message has `what` and the last `Err`, the state that was seen instead.
-pub fn wait_until<T, S: Debug>(
-    what: &str,
-    timeout: Duration,
-    mut look: impl FnMut() -> Result<T, S>,
-) -> T {
+pub fn wait_until<T, S: Debug>(what: &str, timeout: Duration, mut look: impl FnMut() -> Result<T, S>) -> T {
     let deadline = Instant::now() + timeout;
     loop {
         match look() {

@@ -1,9 +1,5 @@
 //! What one message costs before it is sent: reading the number, filling the template, rendering the body.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "criterion's macros; a benchmark fails by panicking"
-)]
+#![allow(missing_docs, clippy::expect_used, reason = "criterion's macros; a benchmark fails by panicking")]
 
 use cloud_api::message::template_message;
 use cloud_api::outcome::parse_response;
@@ -33,20 +29,11 @@ const NUMBERS: [&str; 15] = [
 ];
 
 fn message(c: &mut Criterion) {
-    let names = ["attendee_name", "event_name", "event_time"]
-        .map(str::to_owned)
-        .to_vec();
+    let names = ["attendee_name", "event_name", "event_time"].map(str::to_owned).to_vec();
     let body = "Hi {{1}}! Your event '{{2}}' starts tomorrow at {{3}}. See you there!";
-    let template = Template::new(
-        "event_reminder",
-        "en_US",
-        body,
-        names,
-        ParameterFormat::Positional,
-    )
-    .expect("a template");
-    let values =
-        json!({"attendee_name": "Ana Beatriz", "event_name": "Expo 2026", "event_time": "10:00"});
+    let template =
+        Template::new("event_reminder", "en_US", body, names, ParameterFormat::Positional).expect("a template");
+    let values = json!({"attendee_name": "Ana Beatriz", "event_name": "Expo 2026", "event_time": "10:00"});
     let values: Map<String, Value> = values.as_object().cloned().expect("a map");
     let number = PhoneNumber::parse(NUMBERS[0]).expect("a number").number;
     let parameters = template.fill(&values).expect("parameters");
@@ -54,32 +41,18 @@ fn message(c: &mut Criterion) {
     let mut group = c.benchmark_group("phone");
     group.throughput(Throughput::Elements(NUMBERS.len() as u64));
     group.bench_function("parse, 15 countries", |b| {
-        b.iter(|| {
-            NUMBERS
-                .iter()
-                .filter(|text| PhoneNumber::parse(black_box(text)).is_ok())
-                .count()
-        })
+        b.iter(|| NUMBERS.iter().filter(|text| PhoneNumber::parse(black_box(text)).is_ok()).count())
     });
     group.finish();
 
     let mut group = c.benchmark_group("message");
     group.bench_function("fill", |b| b.iter(|| template.fill(black_box(&values))));
     group.bench_function("render", |b| {
-        b.iter(|| {
-            template_message(
-                &number,
-                &template,
-                black_box(&parameters),
-                "q:0198c2d0-7d5b-7cc0",
-            )
-        })
+        b.iter(|| template_message(&number, &template, black_box(&parameters), "q:0198c2d0-7d5b-7cc0"))
     });
     group.bench_function("parse, fill and render", |b| {
         b.iter(|| {
-            let number = PhoneNumber::parse(black_box(NUMBERS[0]))
-                .expect("a number")
-                .number;
+            let number = PhoneNumber::parse(black_box(NUMBERS[0])).expect("a number").number;
             let parameters = template.fill(black_box(&values)).expect("parameters");
             template_message(&number, &template, &parameters, "q:0198c2d0-7d5b-7cc0")
         })

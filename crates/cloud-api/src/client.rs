@@ -122,6 +122,8 @@ pub struct Attempt {
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,
+    connector: GuardedConnector,
+    resolver: CachingResolver,
     /// Base address and version: `https://graph.facebook.com/v25.0`.
     root: Arc<str>,
     limits: Limits,
@@ -147,10 +149,8 @@ impl Client {
         if HeaderValue::from_str(&config.user_agent).is_err() {
             return Err(ClientError::BadUserAgent);
         }
-        for (limit, name) in [
-            (config.connect_timeout, "connect_timeout"),
-            (config.request_timeout, "request_timeout"),
-        ] {
+        for (limit, name) in [(config.connect_timeout, "connect_timeout"), (config.request_timeout, "request_timeout")]
+        {
             if limit.is_zero() {
                 return Err(ClientError::ZeroTimeout(name));
             }
@@ -186,15 +186,23 @@ impl Client {
             .timeout_recv_response(Some(limits.total))
             .timeout_recv_body(Some(limits.total))
             .build();
+        let connector = GuardedConnector::default();
+        let resolver = CachingResolver::default();
         Ok(Self {
-            agent: Agent::with_parts(
-                agent,
-                GuardedConnector::default(),
-                CachingResolver::default(),
-            ),
+            agent: Agent::with_parts(agent, connector.clone(), resolver.clone()),
+            connector,
+            resolver,
             root: format!("{base}/{}", config.version).into(),
             limits,
         })
+    }
+
+    /// The same client with a connection of its own, for one thread among many: the pool that clones share is searched
+    /// under one lock, twice a call, which a thousand threads feel. TLS configuration and name cache stay shared.
+    #[must_use]
+    pub fn for_one_thread(&self) -> Self {
+        let config = self.agent.config().clone();
+        Self { agent: Agent::with_parts(config, self.connector.clone(), self.resolver.clone()), ..self.clone() }
     }
 
     /// Sends a message and waits for what becomes of it, within the limits. Never panics.
@@ -204,10 +212,7 @@ impl Client {
         let request = match self.request(call) {
             Ok(request) => request,
             Err(problem) => {
-                return Attempt::without_answer(
-                    Outcome::NotSent(TransportError::BadRequest(problem)),
-                    start,
-                );
+                return Attempt::without_answer(Outcome::NotSent(TransportError::BadRequest(problem)), start);
             }
         };
         // A panic here would be a bug of a library: the message's fate is known all the same, and the thread lives on.
@@ -231,9 +236,7 @@ impl Client {
 
     fn request<'a>(&self, call: &Call<'a>) -> Result<Request<&'a str>, String> {
         let id = path_segment(call.phone_number_id).ok_or("the phone number id is empty")?;
-        let uri: Uri = format!("{}/{id}/messages", self.root)
-            .parse()
-            .map_err(|_| "the phone number id is too long")?;
+        let uri: Uri = format!("{}/{id}/messages", self.root).parse().map_err(|_| "the phone number id is too long")?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", call.token))
             .map_err(|_| "the access token contains characters that a header cannot carry")?;
         bearer.set_sensitive(true);
@@ -252,19 +255,11 @@ impl Client {
         let (parts, mut body) = response.into_parts();
         let mut content = Vec::new();
         // One byte more than allowed, to see that there is more. Reading to the end gives the connection back.
-        let body = match body
-            .as_reader()
-            .take(MAX_ANSWER as u64 + 1)
-            .read_to_end(&mut content)
-        {
+        let body = match body.as_reader().take(MAX_ANSWER as u64 + 1).read_to_end(&mut content) {
             Ok(_) => Ok(content),
             Err(error) => Err(Error::from(error)),
         };
-        Ok(Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-        })
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
     fn attempt(&self, answer: Answer, stage: Stage, start: Instant) -> Attempt {
@@ -272,10 +267,7 @@ impl Client {
             Ok(body) if body.len() <= MAX_ANSWER => parse_response(answer.status, &body),
             Ok(_) => parse_cut_response(
                 answer.status,
-                TransportError::Answer {
-                    http_status: answer.status,
-                    problem: format!("more than {MAX_ANSWER} bytes"),
-                },
+                TransportError::Answer { http_status: answer.status, problem: format!("more than {MAX_ANSWER} bytes") },
             ),
             Err(error) => parse_cut_response(answer.status, self.reason(stage, error)),
         };
@@ -292,9 +284,7 @@ impl Client {
             latency: start.elapsed(),
             fbtrace_id: fbtrace_id.or_else(|| header("x-fb-trace-id")),
             api_version: header("facebook-api-version"),
-            retry_after: header("retry-after")
-                .and_then(|value| value.parse().ok())
-                .map(Duration::from_secs),
+            retry_after: header("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs),
             outcome,
         }
     }
@@ -302,11 +292,7 @@ impl Client {
     /// The outcome of a call that brought no answer.
     fn failed(&self, stage: Stage, error: Error) -> Outcome {
         let reason = self.reason(stage, error);
-        if stage.is_written() {
-            Outcome::Unknown(reason)
-        } else {
-            Outcome::NotSent(reason)
-        }
+        if stage.is_written() { Outcome::Unknown(reason) } else { Outcome::NotSent(reason) }
     }
 
     fn reason(&self, stage: Stage, error: Error) -> TransportError {
@@ -370,27 +356,17 @@ impl fmt::Debug for Call<'_> {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("root", &self.root)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("root", &self.root).field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
 /// The base address without a slash at its end, if it is one that a token may be sent to.
 fn base_url(text: &str) -> Result<String, ClientError> {
     let uri: Option<Uri> = text.trim().parse().ok();
-    let authority = uri
-        .as_ref()
-        .and_then(|uri| uri.authority())
-        .map_or("", |authority| authority.as_str());
+    let authority = uri.as_ref().and_then(|uri| uri.authority()).map_or("", |authority| authority.as_str());
     // Whatever stands before an @ may be a password: it is never shown.
     let bad = |reason| {
-        let url = if text.contains('@') {
-            "…".to_owned()
-        } else {
-            text.chars().take(200).collect()
-        };
+        let url = if text.contains('@') { "…".to_owned() } else { text.chars().take(200).collect() };
         Err(ClientError::BadUrl { url, reason })
     };
     let Some(uri) = &uri else {
@@ -415,15 +391,12 @@ fn base_url(text: &str) -> Result<String, ClientError> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || literal(host).is_some_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || literal(host).is_some_and(|address| address.is_loopback())
 }
 
 /// `v` and two numbers.
 fn is_version(text: &str) -> bool {
-    let is_number = |part: &str| {
-        (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-    };
+    let is_number = |part: &str| (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     text.strip_prefix('v')
         .and_then(|numbers| numbers.split_once('.'))
         .is_some_and(|(major, minor)| is_number(major) && is_number(minor))
@@ -437,9 +410,7 @@ fn trusted(pem: &[u8]) -> Result<RootCerts, ClientError> {
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
         certificates.push(Certificate::from_der(&certificate).to_owned());
-        store
-            .add(certificate)
-            .map_err(|error| bad(error.to_string()))?;
+        store.add(certificate).map_err(|error| bad(error.to_string()))?;
     }
     if certificates.is_empty() {
         return Err(bad("there is no certificate in PEM form".to_owned()));

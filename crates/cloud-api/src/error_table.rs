@@ -39,24 +39,12 @@ pub(crate) const fn row(
         Later => (true, None),
         After(seconds) => (true, Some(Duration::from_secs(seconds))),
     };
-    Rule {
-        code,
-        subcode: None,
-        name,
-        reaction,
-        meaning,
-        advice,
-        retryable,
-        wait,
-    }
+    Rule { code, subcode: None, name, reaction, meaning, advice, retryable, wait }
 }
 
 /// The same row for one subcode.
 const fn sub(subcode: u32, rule: Rule) -> Rule {
-    Rule {
-        subcode: Some(subcode),
-        ..rule
-    }
+    Rule { subcode: Some(subcode), ..rule }
 }
 
 const NEW_TOKEN: &str = "Make a new permanent system-user token and store it with wa_configure.";

@@ -104,12 +104,7 @@ pub struct Rule {
 ///
 /// A code nobody knows is judged by `is_transient` and the HTTP status, and keeps its number.
 #[must_use]
-pub fn lookup(
-    code: u32,
-    subcode: Option<u32>,
-    http_status: Option<u16>,
-    is_transient: bool,
-) -> Rule {
+pub fn lookup(code: u32, subcode: Option<u32>, http_status: Option<u16>, is_transient: bool) -> Rule {
     known(code, subcode).unwrap_or_else(|| unknown(code, subcode, http_status, is_transient))
 }
 
@@ -195,11 +190,7 @@ pub fn lookup_lost(http_status: u16) -> Rule {
 #[must_use]
 pub fn all() -> &'static [Rule] {
     static ALL: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-        let mut all: Vec<Rule> = ROWS
-            .iter()
-            .chain(RANGES.iter().map(|(_, rule)| rule))
-            .copied()
-            .collect();
+        let mut all: Vec<Rule> = ROWS.iter().chain(RANGES.iter().map(|(_, rule)| rule)).copied().collect();
         all.sort_by_key(|rule| (rule.code, rule.subcode.is_none(), rule.subcode));
         all
     });
@@ -211,21 +202,12 @@ const FIRST_GLOBAL_SUBCODE: u32 = 1_000_000;
 
 fn known(code: u32, subcode: Option<u32>) -> Option<Rule> {
     let by_subcode = |wanted: u32| {
-        ROWS.iter().find(|rule| {
-            rule.subcode == Some(wanted) && (rule.code == code || wanted >= FIRST_GLOBAL_SUBCODE)
-        })
+        ROWS.iter().find(|rule| rule.subcode == Some(wanted) && (rule.code == code || wanted >= FIRST_GLOBAL_SUBCODE))
     };
     subcode
         .and_then(by_subcode)
-        .or_else(|| {
-            ROWS.iter()
-                .find(|rule| rule.code == code && rule.subcode.is_none())
-        })
-        .or_else(|| {
-            Some(code)
-                .filter(|code| *code >= FIRST_GLOBAL_SUBCODE)
-                .and_then(by_subcode)
-        })
+        .or_else(|| ROWS.iter().find(|rule| rule.code == code && rule.subcode.is_none()))
+        .or_else(|| Some(code).filter(|code| *code >= FIRST_GLOBAL_SUBCODE).and_then(by_subcode))
         .copied()
         .or_else(|| {
             let (_, rule) = RANGES.iter().find(|(range, _)| range.contains(&code))?;

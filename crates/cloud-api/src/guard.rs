@@ -60,11 +60,7 @@ thread_local! {
 }
 
 /// Runs one call under its limits and tells how far it got.
-pub(crate) fn supervise<R>(
-    written: &AtomicBool,
-    limits: Limits,
-    call: impl FnOnce() -> R,
-) -> (R, Stage) {
+pub(crate) fn supervise<R>(written: &AtomicBool, limits: Limits, call: impl FnOnce() -> R) -> (R, Stage) {
     let now = Instant::now();
     PROGRESS.set(Some(Progress {
         stage: Stage::Prepare,
@@ -72,9 +68,7 @@ pub(crate) fn supervise<R>(
         end_by: now + limits.total,
     }));
     let result = WRITTEN.set(written, call);
-    let stage = PROGRESS
-        .take()
-        .map_or(Stage::Prepare, |progress| progress.stage);
+    let stage = PROGRESS.take().map_or(Stage::Prepare, |progress| progress.stage);
     (result, stage)
 }
 
@@ -89,9 +83,7 @@ pub(crate) fn enter(stage: Stage) {
 
 /// Asks for leave to write. Given once for the whole call, unless another thread took the call back first.
 pub(crate) fn begin_writing() -> Result<(), ureq::Error> {
-    let begun = PROGRESS
-        .get()
-        .is_some_and(|progress| progress.stage.is_written());
+    let begun = PROGRESS.get().is_some_and(|progress| progress.stage.is_written());
     if begun || !WRITTEN.is_set() {
         return Ok(());
     }
@@ -125,8 +117,5 @@ pub(crate) fn cut(timeout: NextTimeout) -> Result<NextTimeout, ureq::Error> {
         time::Duration::Exact(after) => after.min(left),
         time::Duration::NotHappening => left,
     };
-    Ok(NextTimeout {
-        after: after.into(),
-        ..timeout
-    })
+    Ok(NextTimeout { after: after.into(), ..timeout })
 }

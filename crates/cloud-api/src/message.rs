@@ -22,11 +22,7 @@ pub fn template_message(
 ) -> String {
     let parameters: Vec<Text<'_>> = parameters
         .iter()
-        .map(|parameter| Text {
-            kind: "text",
-            parameter_name: parameter.name.as_deref(),
-            text: &parameter.text,
-        })
+        .map(|parameter| Text { kind: "text", parameter_name: parameter.name.as_deref(), text: &parameter.text })
         .collect();
     let message = Message {
         messaging_product: "whatsapp",
@@ -36,14 +32,8 @@ pub fn template_message(
         biz_opaque_callback_data: callback_data,
         template: TemplatePart {
             name: template.name(),
-            language: Language {
-                policy: "deterministic",
-                code: template.language(),
-            },
-            components: (!parameters.is_empty()).then_some([Component {
-                kind: "body",
-                parameters,
-            }]),
+            language: Language { policy: "deterministic", code: template.language() },
+            components: (!parameters.is_empty()).then_some([Component { kind: "body", parameters }]),
         },
     };
     // Only maps with keys that are not text, or a type's own refusal, can fail; there is neither here.
@@ -112,19 +102,11 @@ mod tests {
     #[test]
     fn a_positional_template_renders_as_meta_documents_it() {
         let variables = vec!["attendee_name".to_owned(), "event_name".to_owned()];
-        let template = Template::new(
-            "event_reminder",
-            "en_US",
-            "Hi {{1}}, {{2}} starts.",
-            variables,
-            ParameterFormat::Positional,
-        )
-        .unwrap();
+        let template =
+            Template::new("event_reminder", "en_US", "Hi {{1}}, {{2}} starts.", variables, ParameterFormat::Positional)
+                .unwrap();
         assert_eq!(
-            render(
-                &template,
-                &json!({"event_name": "Expo", "attendee_name": "Ana"})
-            ),
+            render(&template, &json!({"event_name": "Expo", "attendee_name": "Ana"})),
             json!({
                 "messaging_product": "whatsapp",
                 "recipient_type": "individual",
@@ -145,14 +127,8 @@ mod tests {
 
     #[test]
     fn a_named_template_names_its_parameters_without_braces() {
-        let template = Template::new(
-            "hello",
-            "pt_BR",
-            "Oi {{first_name}}!",
-            Vec::new(),
-            ParameterFormat::Named,
-        )
-        .unwrap();
+        let template =
+            Template::new("hello", "pt_BR", "Oi {{first_name}}!", Vec::new(), ParameterFormat::Named).unwrap();
         assert_eq!(
             render(&template, &json!({"first_name": "Ana"}))["template"]["components"],
             json!([{"type": "body", "parameters": [{"type": "text", "parameter_name": "first_name", "text": "Ana"}]}])
@@ -161,14 +137,7 @@ mod tests {
 
     #[test]
     fn a_template_without_variables_has_no_components() {
-        let template = Template::new(
-            "hello",
-            "en",
-            "Hello!",
-            Vec::new(),
-            ParameterFormat::Positional,
-        )
-        .unwrap();
+        let template = Template::new("hello", "en", "Hello!", Vec::new(), ParameterFormat::Positional).unwrap();
         let message = render(&template, &json!({}));
         assert_eq!(message["template"].get("components"), None);
     }

@@ -134,9 +134,7 @@ pub enum TransportError {
 #[must_use]
 pub fn parse_response(http_status: u16, content: &[u8]) -> Outcome {
     let json: Option<Map<String, Value>> = serde_json::from_slice(content).ok();
-    let error = json
-        .as_ref()
-        .and_then(|json| graph_error(http_status, json.get("error")?));
+    let error = json.as_ref().and_then(|json| graph_error(http_status, json.get("error")?));
     if let Some(error) = error {
         return Outcome::Rejected(error);
     }
@@ -147,31 +145,16 @@ pub fn parse_response(http_status: u16, content: &[u8]) -> Outcome {
                 problem: format!("no message id in {}", shown(content)),
             })
         }),
-        300..=499 => Outcome::Rejected(refusal(
-            http_status,
-            shown(content),
-            lookup_status(http_status),
-        )),
-        _ => Outcome::Unknown(TransportError::Answer {
-            http_status,
-            problem: shown(content),
-        }),
+        300..=499 => Outcome::Rejected(refusal(http_status, shown(content), lookup_status(http_status))),
+        _ => Outcome::Unknown(TransportError::Answer { http_status, problem: shown(content) }),
     }
 }
 
 /// What an answer says whose body did not arrive in full: the status still tells a refusal.
 pub(crate) fn parse_cut_response(http_status: u16, error: TransportError) -> Outcome {
     match http_status {
-        300..=399 => Outcome::Rejected(refusal(
-            http_status,
-            error.to_string(),
-            lookup_status(http_status),
-        )),
-        400..=499 => Outcome::Rejected(refusal(
-            http_status,
-            error.to_string(),
-            lookup_lost(http_status),
-        )),
+        300..=399 => Outcome::Rejected(refusal(http_status, error.to_string(), lookup_status(http_status))),
+        400..=499 => Outcome::Rejected(refusal(http_status, error.to_string(), lookup_lost(http_status))),
         _ => Outcome::Unknown(error),
     }
 }
@@ -204,9 +187,8 @@ fn graph_error(http_status: u16, error: &Value) -> Option<GraphError> {
     let details = text(data.and_then(|data| data.get("details")))
         .or_else(|| text(data))
         .or_else(|| text(error.get("error_user_msg")));
-    let message = text(error.get("message"))
-        .or_else(|| text(Some(error)))
-        .or_else(|| text(error.get("error_user_title")));
+    let message =
+        text(error.get("message")).or_else(|| text(Some(error))).or_else(|| text(error.get("error_user_title")));
     let rule = match code {
         Some(code) => lookup(code, subcode, Some(http_status), is_transient),
         None => lookup_status(http_status.max(300)),
@@ -239,9 +221,7 @@ fn refusal(http_status: u16, message: String, rule: Rule) -> GraphError {
 /// A number, also when it was written as text.
 fn number(value: Option<&Value>) -> Option<u32> {
     match value? {
-        Value::Number(number) => number
-            .as_u64()
-            .and_then(|number| u32::try_from(number).ok()),
+        Value::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }

@@ -42,10 +42,7 @@ pub struct Slice {
 impl Slice {
     /// The slots, earliest first.
     pub fn slots(self) -> impl Iterator<Item = i64> {
-        (0..i64::from(self.count)).map(move |k| {
-            self.first_us
-                .saturating_add(k.saturating_mul(self.interval_us))
-        })
+        (0..i64::from(self.count)).map(move |k| self.first_us.saturating_add(k.saturating_mul(self.interval_us)))
     }
 }
 
@@ -78,16 +75,9 @@ impl Pace {
     pub fn reserve(self, next_free_us: i64, now_us: i64, horizon_us: i64, wanted: u32) -> Slice {
         let interval_us = self.interval_us();
         if self.per_second == 0 {
-            return Slice {
-                first_us: i64::MAX,
-                count: 0,
-                interval_us,
-                next_free_us,
-            };
+            return Slice { first_us: i64::MAX, count: 0, interval_us, next_free_us };
         }
-        let farthest = now_us
-            .saturating_add(FARTHEST_US)
-            .saturating_add(interval_us);
+        let farthest = now_us.saturating_add(FARTHEST_US).saturating_add(interval_us);
         let first_us = next_free_us.clamp(now_us, farthest);
         let last = now_us.saturating_add(horizon_us.clamp(0, FARTHEST_US));
         let room = match last.checked_sub(first_us) {
@@ -101,11 +91,7 @@ impl Pace {
             count,
             interval_us,
             // Nothing taken: a stored slot in the past may stay, one from a clock that was set back may not.
-            next_free_us: if count == 0 {
-                next_free_us.min(farthest)
-            } else {
-                first_us.saturating_add(taken)
-            },
+            next_free_us: if count == 0 { next_free_us.min(farthest) } else { first_us.saturating_add(taken) },
         }
     }
 }
@@ -124,10 +110,7 @@ mod tests {
     #[test]
     fn a_fresh_number_gets_evenly_spaced_slots_from_now_on() {
         let slice = pace(80).reserve(0, NOW, SECOND_US, 3);
-        assert_eq!(
-            slice.slots().collect::<Vec<_>>(),
-            [NOW, NOW + 12_563, NOW + 25_126]
-        );
+        assert_eq!(slice.slots().collect::<Vec<_>>(), [NOW, NOW + 12_563, NOW + 25_126]);
         assert_eq!(slice.next_free_us, NOW + 37_689);
     }
 
@@ -138,10 +121,7 @@ mod tests {
         assert_eq!(slice.count, 80);
         assert_eq!(slice.slots().last(), Some(NOW + 992_477));
         let next = pace(80).reserve(slice.next_free_us, NOW, SECOND_US, 1000);
-        assert_eq!(
-            (next.count, next.first_us, next.next_free_us),
-            (0, slice.next_free_us, slice.next_free_us)
-        );
+        assert_eq!((next.count, next.first_us, next.next_free_us), (0, slice.next_free_us, slice.next_free_us));
     }
 
     #[test]

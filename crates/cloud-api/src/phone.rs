@@ -41,19 +41,13 @@ pub enum PhoneError {
     #[error("the phone number is empty")]
     Empty,
     /// No `+` at the front.
-    #[error(
-        "the phone number does not begin with +; write it as + and country code, for example +14155552671"
-    )]
+    #[error("the phone number does not begin with +; write it as + and country code, for example +14155552671")]
     NoPlus,
     /// `00` at the front.
-    #[error(
-        "the phone number begins with 00 instead of +; write + and country code, for example +14155552671"
-    )]
+    #[error("the phone number begins with 00 instead of +; write + and country code, for example +14155552671")]
     DoubleZero,
     /// A letter or another character that has no place in a number.
-    #[error(
-        "the phone number contains {0:?}; only digits, spaces, hyphens, dots and parentheses may follow the +"
-    )]
+    #[error("the phone number contains {0:?}; only digits, spaces, hyphens, dots and parentheses may follow the +")]
     BadCharacter(char),
     /// `+0…`.
     #[error("no country code begins with 0")]
@@ -79,31 +73,19 @@ impl PhoneNumber {
         let number = Self::read(text)?;
         let code = number.country_code()?;
         if plausible(code, number.national(code)) {
-            return Ok(Parsed {
-                number,
-                plausible: true,
-            });
+            return Ok(Parsed { number, plausible: true });
         }
         // Only numbers that make no sense as they are get the slow and thorough reading.
         Ok(match number.without_national_prefix() {
-            Some(number) => Parsed {
-                number,
-                plausible: true,
-            },
-            None => Parsed {
-                number,
-                plausible: false,
-            },
+            Some(number) => Parsed { number, plausible: true },
+            None => Parsed { number, plausible: false },
         })
     }
 
     /// The number as `+` and digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let text = self
-            .text
-            .get(..usize::from(self.length))
-            .unwrap_or_default();
+        let text = self.text.get(..usize::from(self.length)).unwrap_or_default();
         std::str::from_utf8(text).unwrap_or_default()
     }
 
@@ -120,10 +102,7 @@ impl PhoneNumber {
 
     /// Separators dropped, everything that can be said without numbering plans checked.
     fn read(text: &str) -> Result<Self, PhoneError> {
-        let mut number = Self {
-            text: [0; 1 + MAX_DIGITS],
-            length: 0,
-        };
+        let mut number = Self { text: [0; 1 + MAX_DIGITS], length: 0 };
         let mut digits = 0;
         let mut plus = false;
         for character in text.chars().filter(|character| !is_separator(*character)) {
@@ -131,9 +110,7 @@ impl PhoneNumber {
                 '+' if !plus && digits == 0 => plus = true,
                 '0'..='9' => {
                     digits += 1;
-                    if let (Some(place), Ok(digit)) =
-                        (number.text.get_mut(digits), u8::try_from(character))
-                    {
+                    if let (Some(place), Ok(digit)) = (number.text.get_mut(digits), u8::try_from(character)) {
                         *place = digit;
                     }
                 }
@@ -222,14 +199,8 @@ impl CountryCodes {
 static COUNTRY_CODES: LazyLock<CountryCodes> = LazyLock::new(|| {
     let mut codes = [false; 1000];
     let networks = PHONE_NUMBER_UTIL.get_supported_global_network_calling_codes();
-    for code in PHONE_NUMBER_UTIL
-        .get_supported_calling_codes()
-        .chain(networks)
-    {
-        if let Some(known) = usize::try_from(code)
-            .ok()
-            .and_then(|code| codes.get_mut(code))
-        {
+    for code in PHONE_NUMBER_UTIL.get_supported_calling_codes().chain(networks) {
+        if let Some(known) = usize::try_from(code).ok().and_then(|code| codes.get_mut(code)) {
             *known = true;
         }
     }
@@ -318,34 +289,14 @@ mod tests {
 
     #[test]
     fn reasons_are_plain_words() {
-        assert_eq!(
-            PhoneNumber::parse("+0987654321").unwrap_err().to_string(),
-            "no country code begins with 0"
-        );
-        assert!(
-            PhoneNumber::parse("5551234")
-                .unwrap_err()
-                .to_string()
-                .contains("+14155552671")
-        );
-        assert!(
-            PhoneNumber::parse("+12")
-                .unwrap_err()
-                .to_string()
-                .contains("only 2 digits")
-        );
+        assert_eq!(PhoneNumber::parse("+0987654321").unwrap_err().to_string(), "no country code begins with 0");
+        assert!(PhoneNumber::parse("5551234").unwrap_err().to_string().contains("+14155552671"));
+        assert!(PhoneNumber::parse("+12").unwrap_err().to_string().contains("only 2 digits"));
     }
 
     #[test]
     fn numbers_that_only_look_unlikely_are_taken_as_they_are() {
-        for text in [
-            "+15551234567",
-            "+5215512345678",
-            "+551187654321",
-            "+541523456789",
-            "+7701123456",
-            "+390000000",
-        ] {
+        for text in ["+15551234567", "+5215512345678", "+551187654321", "+541523456789", "+7701123456", "+390000000"] {
             let parsed = PhoneNumber::parse(text).unwrap();
             assert_eq!(parsed.number.as_str(), text);
             assert!(!parsed.plausible, "{text}");
@@ -392,16 +343,10 @@ mod tests {
             let Ok(example) = PHONE_NUMBER_UTIL.get_example_number(region) else {
                 continue;
             };
-            let text = PHONE_NUMBER_UTIL
-                .format(&example, PhoneNumberFormat::International)
-                .into_owned();
+            let text = PHONE_NUMBER_UTIL.format(&example, PhoneNumberFormat::International).into_owned();
             let parsed = PhoneNumber::parse(&text).unwrap();
             assert!(parsed.plausible, "{text}");
-            assert_eq!(
-                parsed.number.as_str(),
-                PHONE_NUMBER_UTIL.format(&example, PhoneNumberFormat::E164),
-                "{text}"
-            );
+            assert_eq!(parsed.number.as_str(), PHONE_NUMBER_UTIL.format(&example, PhoneNumberFormat::E164), "{text}");
             seen += 1;
         }
         assert!(seen > 230, "only {seen} examples");
@@ -410,13 +355,7 @@ mod tests {
     #[test]
     fn a_number_is_small_and_pads_in_columns() {
         assert!(size_of::<PhoneNumber>() <= 24);
-        assert_eq!(
-            format!(
-                "{:>14}|",
-                PhoneNumber::parse("+14155552671").unwrap().number
-            ),
-            "  +14155552671|"
-        );
+        assert_eq!(format!("{:>14}|", PhoneNumber::parse("+14155552671").unwrap().number), "  +14155552671|");
     }
 
     proptest! {

@@ -21,10 +21,7 @@ pub(crate) struct Body {
 
 impl Body {
     /// Cuts a body and names what it found: `1`, `2`, … or the names in order of appearance.
-    pub(crate) fn parse(
-        text: &str,
-        format: ParameterFormat,
-    ) -> Result<(Self, Vec<String>), TemplateError> {
+    pub(crate) fn parse(text: &str, format: ParameterFormat) -> Result<(Self, Vec<String>), TemplateError> {
         let raw = cut(text);
         let names = match format {
             ParameterFormat::Positional => numbered(&raw)?,
@@ -35,9 +32,7 @@ impl Body {
             .map(|raw| match raw {
                 Raw::Text(text) => Piece::Text(text.to_owned()),
                 // The name was collected from these very pieces.
-                Raw::Placeholder(name) => {
-                    Piece::Variable(names.iter().position(|other| other == name).unwrap_or(0))
-                }
+                Raw::Placeholder(name) => Piece::Variable(names.iter().position(|other| other == name).unwrap_or(0)),
             })
             .collect();
         let plain_length = pieces
@@ -47,13 +42,7 @@ impl Body {
                 Piece::Variable(_) => 0,
             })
             .sum();
-        Ok((
-            Self {
-                pieces,
-                plain_length,
-            },
-            names,
-        ))
+        Ok((Self { pieces, plain_length }, names))
     }
 
     pub(crate) fn pieces(&self) -> &[Piece] {
@@ -63,15 +52,10 @@ impl Body {
     /// The same body for variables in another order: `order[new index]` is the old index.
     pub(crate) fn reordered(self, order: &[usize]) -> Self {
         let renumber = |piece| match piece {
-            Piece::Variable(old) => {
-                Piece::Variable(order.iter().position(|other| *other == old).unwrap_or(old))
-            }
+            Piece::Variable(old) => Piece::Variable(order.iter().position(|other| *other == old).unwrap_or(old)),
             text @ Piece::Text(_) => text,
         };
-        Self {
-            pieces: self.pieces.into_iter().map(renumber).collect(),
-            ..self
-        }
+        Self { pieces: self.pieces.into_iter().map(renumber).collect(), ..self }
     }
 
     /// Characters of the body with values of these lengths.
@@ -107,12 +91,8 @@ fn cut(text: &str) -> Vec<Raw<'_>> {
 }
 
 fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .chars()
-                .all(|character| character.is_alphanumeric() || character == '_')
-    };
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|character| character.is_alphanumeric() || character == '_');
     // The end first: of several opening braces before it only the last pair can belong to it.
     let mut from = 0;
     loop {
@@ -151,10 +131,7 @@ fn numbered(pieces: &[Raw<'_>]) -> Result<Vec<String>, TemplateError> {
     for (index, name) in found.iter().enumerate() {
         if *name != (index + 1).to_string() {
             let highest = found.last().copied().unwrap_or_default().to_owned();
-            return Err(TemplateError::Gap {
-                missing: index + 1,
-                found: highest,
-            });
+            return Err(TemplateError::Gap { missing: index + 1, found: highest });
         }
     }
     Ok(found.into_iter().map(str::to_owned).collect())

@@ -40,11 +40,12 @@ type Host = (String, u16);
 /// How the system is asked; another in tests.
 pub(crate) type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// A resolver with a cache.
+/// A resolver with a cache, which its clones share.
+#[derive(Clone)]
 pub(crate) struct CachingResolver {
     cache: Arc<Cache>,
     /// Where the lookup thread gets its work; empty until it was started. It ends when this is dropped.
-    requests: Mutex<Option<Sender<Host>>>,
+    requests: Arc<Mutex<Option<Sender<Host>>>>,
 }
 
 struct Cache {
@@ -64,8 +65,7 @@ struct Entry {
 
 impl Entry {
     fn younger_than(&self, age: Duration, now: Instant) -> bool {
-        self.found
-            .is_some_and(|found| now.saturating_duration_since(found) < age)
+        self.found.is_some_and(|found| now.saturating_duration_since(found) < age)
     }
 
     fn recent_failure(&self, now: Instant) -> Option<&str> {
@@ -76,23 +76,14 @@ impl Entry {
 
 impl Default for CachingResolver {
     fn default() -> Self {
-        Self::new(Box::new(|name, port| {
-            Ok((name, port).to_socket_addrs()?.collect())
-        }))
+        Self::new(Box::new(|name, port| Ok((name, port).to_socket_addrs()?.collect())))
     }
 }
 
 impl CachingResolver {
     pub(crate) fn new(lookup: Box<Lookup>) -> Self {
-        let cache = Cache {
-            hosts: Mutex::default(),
-            changed: Condvar::new(),
-            lookup,
-        };
-        Self {
-            cache: Arc::new(cache),
-            requests: Mutex::default(),
-        }
+        let cache = Cache { hosts: Mutex::default(), changed: Condvar::new(), lookup };
+        Self { cache: Arc::new(cache), requests: Arc::default() }
     }
 
     /// The addresses of a name, waiting for them until `deadline` if none are known.
@@ -120,12 +111,7 @@ impl CachingResolver {
             if left.is_zero() {
                 return Err(Error::Timeout(Timeout::Resolve));
             }
-            hosts = self
-                .cache
-                .changed
-                .wait_timeout(hosts, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            hosts = self.cache.changed.wait_timeout(hosts, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -216,10 +202,7 @@ impl Resolver for CachingResolver {
 
 /// The address a host is, when it is one: `127.0.0.1` or `[::1]`.
 pub(crate) fn literal(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse()
-        .ok()
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 impl fmt::Debug for CachingResolver {
@@ -230,57 +213,36 @@ impl fmt::Debug for CachingResolver {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        reason = "a test fails by panicking"
-    )]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
     use super::*;
     use crate::guard::{Limits, supervise};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     const HERE: &str = "192.0.2.1:443";
 
-    fn resolver(
-        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-    ) -> CachingResolver {
+    fn resolver(lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> CachingResolver {
         CachingResolver::new(Box::new(lookup))
     }
 
-    fn resolve(
-        resolver: &CachingResolver,
-        uri: &str,
-        limit: Duration,
-    ) -> Result<Vec<SocketAddr>, Error> {
-        let limits = Limits {
-            connect: limit,
-            total: limit,
-        };
+    fn resolve(resolver: &CachingResolver, uri: &str, limit: Duration) -> Result<Vec<SocketAddr>, Error> {
+        let limits = Limits { connect: limit, total: limit };
         let timeout = NextTimeout::default();
         let ask = || resolver.resolve(&uri.parse().unwrap(), &Config::default(), timeout);
-        supervise(&AtomicBool::new(false), limits, ask)
-            .0
-            .map(|addresses| addresses.iter().copied().collect())
+        supervise(&AtomicBool::new(false), limits, ask).0.map(|addresses| addresses.iter().copied().collect())
     }
 
     /// Pretends that everything known was learnt so long ago.
     fn age(resolver: &CachingResolver, by: Duration) {
         for entry in resolver.cache.lock().values_mut() {
             entry.found = entry.found.and_then(|found| found.checked_sub(by));
-            entry.failed = entry
-                .failed
-                .take()
-                .and_then(|(failed, reason)| Some((failed.checked_sub(by)?, reason)));
+            entry.failed = entry.failed.take().and_then(|(failed, reason)| Some((failed.checked_sub(by)?, reason)));
         }
     }
 
     fn until(what: impl Fn() -> bool) {
         let start = Instant::now();
         while !what() {
-            assert!(
-                start.elapsed() < Duration::from_secs(10),
-                "it never happened"
-            );
+            assert!(start.elapsed() < Duration::from_secs(10), "it never happened");
             thread::yield_now();
         }
     }
@@ -289,10 +251,7 @@ mod tests {
     fn literal_addresses_need_no_lookup_and_no_thread() {
         let resolver = resolver(|_, _| panic!("looked up"));
         let second = Duration::from_secs(1);
-        assert_eq!(
-            resolve(&resolver, "https://192.0.2.1", second).unwrap(),
-            [HERE.parse().unwrap()]
-        );
+        assert_eq!(resolve(&resolver, "https://192.0.2.1", second).unwrap(), [HERE.parse().unwrap()]);
         assert_eq!(
             resolve(&resolver, "https://[2001:db8::1]:8443", second).unwrap(),
             ["[2001:db8::1]:8443".parse().unwrap()]
@@ -311,21 +270,11 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..50 {
                 scope.spawn(|| {
-                    assert_eq!(
-                        resolve(&resolver, "https://EXAMPLE.com", Duration::from_secs(10))
-                            .unwrap()
-                            .len(),
-                        1
-                    )
+                    assert_eq!(resolve(&resolver, "https://EXAMPLE.com", Duration::from_secs(10)).unwrap().len(), 1)
                 });
             }
         });
-        assert_eq!(
-            resolve(&resolver, "https://example.com", Duration::from_secs(10))
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(resolve(&resolver, "https://example.com", Duration::from_secs(10)).unwrap().len(), 1);
         assert_eq!(count.load(Ordering::SeqCst), 1);
     }
 
@@ -338,17 +287,11 @@ mod tests {
             Ok(vec![HERE.parse().unwrap()])
         });
         let start = Instant::now();
-        let error =
-            resolve(&resolver, "https://example.com", Duration::from_millis(50)).unwrap_err();
+        let error = resolve(&resolver, "https://example.com", Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, Error::Timeout(Timeout::Resolve)));
         assert!(start.elapsed() < Duration::from_secs(5));
         drop(release);
-        assert_eq!(
-            resolve(&resolver, "https://example.com", Duration::from_secs(10))
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(resolve(&resolver, "https://example.com", Duration::from_secs(10)).unwrap().len(), 1);
     }
 
     #[test]
@@ -360,44 +303,22 @@ mod tests {
             false => Err(io::Error::other("no such name")),
         });
         let ten = Duration::from_secs(10);
-        assert!(
-            resolve(&resolver, "https://example.com", ten)
-                .unwrap_err()
-                .to_string()
-                .contains("no such name")
-        );
+        assert!(resolve(&resolver, "https://example.com", ten).unwrap_err().to_string().contains("no such name"));
         works.store(true, Ordering::SeqCst);
-        assert!(
-            resolve(&resolver, "https://example.com", ten).is_err(),
-            "a failure counts for a second"
-        );
+        assert!(resolve(&resolver, "https://example.com", ten).is_err(), "a failure counts for a second");
         age(&resolver, FAILED);
-        assert_eq!(
-            resolve(&resolver, "https://example.com", ten)
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(resolve(&resolver, "https://example.com", ten).unwrap().len(), 1);
     }
 
     #[test]
     fn old_addresses_are_used_while_new_ones_are_fetched_or_cannot_be() {
-        let answers = Mutex::new(vec![
-            Err(io::Error::other("down")),
-            Ok("192.0.2.2:443"),
-            Ok(HERE),
-        ]);
+        let answers = Mutex::new(vec![Err(io::Error::other("down")), Ok("192.0.2.2:443"), Ok(HERE)]);
         let resolver = resolver(move |_, _| {
-            let answer = answers
-                .lock()
-                .unwrap()
-                .pop()
-                .unwrap_or(Err(io::Error::other("down")));
+            let answer = answers.lock().unwrap().pop().unwrap_or(Err(io::Error::other("down")));
             answer.map(|address| vec![address.parse().unwrap()])
         });
         let ask = || {
-            resolve(&resolver, "https://example.com", Duration::from_secs(10))
-                .map(|addresses| addresses[0].to_string())
+            resolve(&resolver, "https://example.com", Duration::from_secs(10)).map(|addresses| addresses[0].to_string())
         };
         assert_eq!(ask().unwrap(), HERE);
         age(&resolver, FRESH);
@@ -406,13 +327,7 @@ mod tests {
         // Now the name server is down.
         age(&resolver, FRESH);
         assert_eq!(ask().unwrap(), "192.0.2.2:443");
-        until(|| {
-            resolver
-                .cache
-                .lock()
-                .values()
-                .all(|entry| entry.failed.is_some())
-        });
+        until(|| resolver.cache.lock().values().all(|entry| entry.failed.is_some()));
         assert_eq!(ask().unwrap(), "192.0.2.2:443");
         // Too old to be trusted.
         age(&resolver, USABLE);
@@ -435,10 +350,7 @@ mod tests {
             ])
         });
         let ten = Duration::from_secs(10);
-        assert_eq!(
-            resolve(&resolver, "http://localhost:81", ten).unwrap(),
-            ["127.0.0.1:81".parse().unwrap()]
-        );
+        assert_eq!(resolve(&resolver, "http://localhost:81", ten).unwrap(), ["127.0.0.1:81".parse().unwrap()]);
         assert!(resolve(&resolver, "http://192.0.2.1", ten).is_err());
     }
 
@@ -447,23 +359,16 @@ mod tests {
         let (sender, masks) = channel();
         let sender = Mutex::new(sender);
         let resolver = resolver(move |_, _| {
-            sender
-                .lock()
-                .unwrap()
-                .send(SigSet::thread_get_mask().unwrap())
-                .unwrap();
+            sender.lock().unwrap().send(SigSet::thread_get_mask().unwrap()).unwrap();
             Ok(vec![HERE.parse().unwrap()])
         });
         let before = SigSet::thread_get_mask().unwrap();
         resolve(&resolver, "https://example.com", Duration::from_secs(10)).unwrap();
         assert_eq!(SigSet::thread_get_mask().unwrap(), before);
         let mask = masks.recv().unwrap();
-        for signal in [
-            nix::sys::signal::SIGTERM,
-            nix::sys::signal::SIGUSR1,
-            nix::sys::signal::SIGALRM,
-            nix::sys::signal::SIGHUP,
-        ] {
+        for signal in
+            [nix::sys::signal::SIGTERM, nix::sys::signal::SIGUSR1, nix::sys::signal::SIGALRM, nix::sys::signal::SIGHUP]
+        {
             assert!(mask.contains(signal) && !before.contains(signal));
         }
     }

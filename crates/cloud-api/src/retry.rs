@@ -25,11 +25,7 @@ pub struct Backoff {
 impl Default for Backoff {
     /// Five minutes, doubling to at most six hours, three retries (four attempts in all).
     fn default() -> Self {
-        Self {
-            base: Duration::from_secs(5 * 60),
-            cap: LONGEST,
-            max_retries: 3,
-        }
+        Self { base: Duration::from_secs(5 * 60), cap: LONGEST, max_retries: 3 }
     }
 }
 
@@ -43,11 +39,7 @@ impl Backoff {
         let cap = self.cap.min(LONGEST);
         let doublings = retry_no.saturating_sub(1).min(31);
         let plain = self.base.saturating_mul(1 << doublings).min(cap);
-        let jitter = if (0.0..=1.0).contains(&jitter) {
-            jitter
-        } else {
-            0.5
-        };
+        let jitter = if (0.0..=1.0).contains(&jitter) { jitter } else { 0.5 };
         plain.mul_f64(1.0 + JITTER * (2.0 * jitter - 1.0)).min(cap)
     }
 
@@ -75,9 +67,7 @@ mod tests {
     #[test]
     fn the_first_retry_waits_the_base_and_each_further_one_twice_as_long() {
         let backoff = Backoff::default();
-        let minutes: Vec<u64> = (1..=9)
-            .map(|n| backoff.delay(n, 0.5).as_secs() / 60)
-            .collect();
+        let minutes: Vec<u64> = (1..=9).map(|n| backoff.delay(n, 0.5).as_secs() / 60).collect();
         assert_eq!(minutes, [5, 10, 20, 40, 80, 160, 320, 360, 360]);
     }
 
@@ -99,10 +89,7 @@ mod tests {
     #[test]
     fn pair_waits_are_powers_of_four_seconds_up_to_six_hours() {
         let seconds: Vec<u64> = (0..=10).map(|n| pair_delay(n).as_secs()).collect();
-        assert_eq!(
-            seconds,
-            [1, 1, 4, 16, 64, 256, 1024, 4096, 16384, 21600, 21600]
-        );
+        assert_eq!(seconds, [1, 1, 4, 16, 64, 256, 1024, 4096, 16384, 21600, 21600]);
     }
 
     proptest! {

@@ -47,47 +47,28 @@ mod tests {
     use proptest::prelude::*;
 
     /// RFC 4231, test case 2.
-    const RFC_SIGNATURE: &str =
-        "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+    const RFC_SIGNATURE: &str = "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
     const RFC_BODY: &[u8] = b"what do ya want for nothing?";
 
     #[test]
     fn the_rfc_example_verifies() {
         assert!(verify("Jefe", RFC_BODY, RFC_SIGNATURE));
-        assert!(verify(
-            "Jefe",
-            RFC_BODY,
-            &RFC_SIGNATURE.to_uppercase().replace("SHA256=", "sha256=")
-        ));
+        assert!(verify("Jefe", RFC_BODY, &RFC_SIGNATURE.to_uppercase().replace("SHA256=", "sha256=")));
     }
 
     #[test]
     fn another_secret_body_or_signature_does_not_verify() {
         assert!(!verify("jefe", RFC_BODY, RFC_SIGNATURE));
-        assert!(!verify(
-            "Jefe",
-            b"what do ya want for nothing!",
-            RFC_SIGNATURE
-        ));
-        assert!(!verify(
-            "Jefe",
-            RFC_BODY,
-            &RFC_SIGNATURE.replace("5bdc", "5bdd")
-        ));
+        assert!(!verify("Jefe", b"what do ya want for nothing!", RFC_SIGNATURE));
+        assert!(!verify("Jefe", RFC_BODY, &RFC_SIGNATURE.replace("5bdc", "5bdd")));
     }
 
     #[test]
     fn malformed_headers_and_an_empty_secret_do_not_verify() {
         let bare = RFC_SIGNATURE.trim_start_matches("sha256=");
-        for header in [
-            "",
-            "sha256=",
-            bare,
-            "sha1=5bdcc146",
-            &RFC_SIGNATURE[..70],
-            &format!("{RFC_SIGNATURE}0"),
-            "sha256=\u{e9}",
-        ] {
+        for header in
+            ["", "sha256=", bare, "sha1=5bdcc146", &RFC_SIGNATURE[..70], &format!("{RFC_SIGNATURE}0"), "sha256=\u{e9}"]
+        {
             assert!(!verify("Jefe", RFC_BODY, header), "{header}");
         }
         assert!(!verify("", RFC_BODY, RFC_SIGNATURE));

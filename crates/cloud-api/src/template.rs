@@ -67,9 +67,7 @@ pub struct Parameter {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// The list does not have as many names as the body has placeholders.
-    #[error(
-        "the body has {placeholders} placeholders but the list of variables has {variables} names"
-    )]
+    #[error("the body has {placeholders} placeholders but the list of variables has {variables} names")]
     CountMismatch {
         /// Different placeholders in the body.
         placeholders: usize,
@@ -77,9 +75,7 @@ pub enum TemplateError {
         variables: usize,
     },
     /// Positional placeholders are numbered from 1 without a gap.
-    #[error(
-        "the body has {{{{{found}}}}} but no {{{{{missing}}}}}; placeholders are numbered from 1 without a gap"
-    )]
+    #[error("the body has {{{{{found}}}}} but no {{{{{missing}}}}}; placeholders are numbered from 1 without a gap")]
     Gap {
         /// The number that is not there.
         missing: usize,
@@ -87,14 +83,10 @@ pub enum TemplateError {
         found: String,
     },
     /// A named placeholder in a positional template.
-    #[error(
-        "the body has {{{{{0}}}}}, a named placeholder, but the template's parameter format is POSITIONAL"
-    )]
+    #[error("the body has {{{{{0}}}}}, a named placeholder, but the template's parameter format is POSITIONAL")]
     Named(String),
     /// A numbered placeholder in a named template.
-    #[error(
-        "the body has {{{{{0}}}}}, a numbered placeholder, but the template's parameter format is NAMED"
-    )]
+    #[error("the body has {{{{{0}}}}}, a numbered placeholder, but the template's parameter format is NAMED")]
     Numbered(String),
     /// In a named template, list and body must name the same variables.
     #[error("the list of variables has \"{0}\" but the body has no {{{{{0}}}}}")]
@@ -119,10 +111,7 @@ impl Template {
     ) -> Result<Self, TemplateError> {
         let (body, found) = Body::parse(body.as_ref(), format)?;
         if !variables.is_empty() && variables.len() != found.len() {
-            return Err(TemplateError::CountMismatch {
-                placeholders: found.len(),
-                variables: variables.len(),
-            });
+            return Err(TemplateError::CountMismatch { placeholders: found.len(), variables: variables.len() });
         }
         if let Some(twice) = first_duplicate(&variables) {
             return Err(TemplateError::Duplicate(twice.clone()));
@@ -133,24 +122,13 @@ impl Template {
             ParameterFormat::Named => {
                 let order = variables
                     .iter()
-                    .map(|name| {
-                        found
-                            .iter()
-                            .position(|other| other == name)
-                            .ok_or_else(|| name.clone())
-                    })
+                    .map(|name| found.iter().position(|other| other == name).ok_or_else(|| name.clone()))
                     .collect::<Result<Vec<usize>, String>>()
                     .map_err(TemplateError::NotInBody)?;
                 (variables, body.reordered(&order))
             }
         };
-        Ok(Self {
-            name: name.into(),
-            language: language.into(),
-            variables,
-            format,
-            body,
-        })
+        Ok(Self { name: name.into(), language: language.into(), variables, format, body })
     }
 
     /// The name, under which Meta knows the template in all its languages.
@@ -213,10 +191,7 @@ impl Template {
         let texts = self.texts(values)?;
         let text_of = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
-            Piece::Variable(index) => texts
-                .get(*index)
-                .map(|text| text.to_string())
-                .unwrap_or_default(),
+            Piece::Variable(index) => texts.get(*index).map(|text| text.to_string()).unwrap_or_default(),
         };
         Ok(self.body.pieces().iter().map(text_of).collect())
     }
@@ -232,10 +207,7 @@ impl Template {
     }
 
     /// The values as texts in the order of the variables, or all that is wrong with them.
-    fn texts<'a>(
-        &self,
-        values: &'a Map<String, Value>,
-    ) -> Result<Vec<Cow<'a, str>>, Vec<Violation>> {
+    fn texts<'a>(&self, values: &'a Map<String, Value>) -> Result<Vec<Cow<'a, str>>, Vec<Violation>> {
         let mut violations = Vec::new();
         let mut texts = Vec::with_capacity(self.variables.len());
         for (index, name) in self.variables.iter().enumerate() {
@@ -248,18 +220,12 @@ impl Template {
         violations.extend(extra.map(|name| Violation {
             variable: name.clone(),
             position: None,
-            problem: Problem::Extra {
-                takes: self.variables.clone(),
-            },
+            problem: Problem::Extra { takes: self.variables.clone() },
         }));
         if violations.is_empty() {
             violations.extend(self.too_long(&texts));
         }
-        if violations.is_empty() {
-            Ok(texts)
-        } else {
-            Err(violations)
-        }
+        if violations.is_empty() { Ok(texts) } else { Err(violations) }
     }
 
     /// The violation of a body that became too long, laid at the door of the longest value.
@@ -269,19 +235,11 @@ impl Template {
         if characters <= MAX_BODY {
             return None;
         }
-        let longest = lengths
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, length)| **length)
-            .map(|(index, _)| index);
+        let longest = lengths.iter().enumerate().max_by_key(|(_, length)| **length).map(|(index, _)| index);
         let problem = Problem::BodyTooLong { characters };
         Some(match longest {
             Some(index) => self.violation(index, problem),
-            None => Violation {
-                variable: String::new(),
-                position: None,
-                problem,
-            },
+            None => Violation { variable: String::new(), position: None, problem },
         })
     }
 
@@ -328,16 +286,11 @@ fn refusal(text: &str) -> Option<Problem> {
     let mut spaces = 0;
     for (index, character) in text.chars().enumerate() {
         if character.is_control() {
-            return Some(Problem::ControlCharacter {
-                character,
-                at: index + 1,
-            });
+            return Some(Problem::ControlCharacter { character, at: index + 1 });
         }
         spaces = if character == ' ' { spaces + 1 } else { 0 };
         if spaces > MAX_SPACES {
-            return Some(Problem::Spaces {
-                at: index + 1 - MAX_SPACES,
-            });
+            return Some(Problem::Spaces { at: index + 1 - MAX_SPACES });
         }
     }
     None

@@ -91,49 +91,24 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_level_means_the_same() {
-        for text in [
-            "tier_1000",
-            "TIER_1K",
-            "1000",
-            "1k",
-            " Tier_1k ",
-            "TIER_1000",
-        ] {
+        for text in ["tier_1000", "TIER_1K", "1000", "1k", " Tier_1k ", "TIER_1000"] {
             assert_eq!(Tier::parse(text), Ok(Tier::Limited(1_000)), "{text}");
         }
         for text in ["tier_unlimited", "TIER_UNLIMITED", "unlimited", "-1"] {
             assert_eq!(Tier::parse(text), Ok(Tier::Unlimited), "{text}");
         }
-        for (text, level) in [
-            ("TIER_50", 50),
-            ("TIER_250", 250),
-            ("TIER_2K", 2_000),
-            ("TIER_10K", 10_000),
-            ("TIER_100K", 100_000),
-        ] {
+        for (text, level) in
+            [("TIER_50", 50), ("TIER_250", 250), ("TIER_2K", 2_000), ("TIER_10K", 10_000), ("TIER_100K", 100_000)]
+        {
             assert_eq!(Tier::parse(text).unwrap().daily_recipients(), Some(level));
         }
     }
 
     #[test]
     fn an_unknown_tier_lists_the_accepted_ones() {
-        for text in [
-            "",
-            "tier_",
-            "k",
-            "tier_999",
-            "gold",
-            "TIER_NOT_SET",
-            "+1000",
-            "1000kk",
-            "4294968k",
-            "-250",
-        ] {
+        for text in ["", "tier_", "k", "tier_999", "gold", "TIER_NOT_SET", "+1000", "1000kk", "4294968k", "-250"] {
             let error = Tier::parse(text).unwrap_err().to_string();
-            assert!(
-                error.contains("tier_1000") && error.contains("tier_unlimited"),
-                "{error}"
-            );
+            assert!(error.contains("tier_1000") && error.contains("tier_unlimited"), "{error}");
         }
     }
 
@@ -145,11 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_displayed_parses_to_the_same_tier() {
-        for tier in LEVELS
-            .map(Tier::Limited)
-            .into_iter()
-            .chain([Tier::Unlimited])
-        {
+        for tier in LEVELS.map(Tier::Limited).into_iter().chain([Tier::Unlimited]) {
             assert_eq!(tier.to_string().parse::<Tier>(), Ok(tier));
         }
     }

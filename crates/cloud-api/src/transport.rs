@@ -4,27 +4,25 @@
 //! request (the TLS handshake is none), and every wait is cut to what is left of the call, so that a server that sends one
 //! byte a second cannot stretch a call beyond its limit.
 
+use std::sync::Arc;
+
 use crate::guard::{self, Stage};
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 
-/// Opens a connection, TCP and then TLS if the address says so.
-#[derive(Debug, Default)]
+/// Opens a connection, TCP and then TLS if the address says so. Clones share the TLS configuration, which is read once.
+#[derive(Debug, Default, Clone)]
 pub(crate) struct GuardedConnector {
-    tcp: TcpConnector,
-    tls: RustlsConnector,
+    tcp: Arc<TcpConnector>,
+    tls: Arc<RustlsConnector>,
 }
 
 impl Connector<()> for GuardedConnector {
     type Out = Guarded<<RustlsConnector as Connector<<TcpConnector as Connector<()>>::Out>>::Out>;
 
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<()>,
-    ) -> Result<Option<Self::Out>, Error> {
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
         guard::enter(Stage::Connect);
         let connection = self.tcp.connect(&within_limits(details)?, chained)?;
         guard::enter(Stage::Tls);

@@ -61,11 +61,9 @@ impl fmt::Display for Violation {
             Problem::Extra { takes } if takes.is_empty() => {
                 f.write_str("is not in the template, which takes none: leave it out")
             }
-            Problem::Extra { takes } => write!(
-                f,
-                "is not in the template, which takes {}: rename it or leave it out",
-                takes.join(", ")
-            ),
+            Problem::Extra { takes } => {
+                write!(f, "is not in the template, which takes {}: rename it or leave it out", takes.join(", "))
+            }
             Problem::Empty => f.write_str("is empty, which WhatsApp refuses: give it a value"),
             Problem::Null => f.write_str("is null: give it a value"),
             Problem::NotScalar(what) => {
@@ -77,22 +75,13 @@ impl fmt::Display for Violation {
                     '\t' => "a tab",
                     _ => "a control character",
                 };
-                write!(
-                    f,
-                    "contains {what} at character {at}, which WhatsApp refuses: write a space or a comma instead"
-                )
+                write!(f, "contains {what} at character {at}, which WhatsApp refuses: write a space or a comma instead")
             }
             Problem::Spaces { at } => {
-                write!(
-                    f,
-                    "contains more than 4 spaces in a row at character {at}, which WhatsApp refuses: write fewer"
-                )
+                write!(f, "contains more than 4 spaces in a row at character {at}, which WhatsApp refuses: write fewer")
             }
             Problem::BodyTooLong { characters } if self.variable.is_empty() => {
-                write!(
-                    f,
-                    "the body has {characters} characters, at most {MAX_BODY} are allowed: shorten the template"
-                )
+                write!(f, "the body has {characters} characters, at most {MAX_BODY} are allowed: shorten the template")
             }
             Problem::BodyTooLong { characters } => {
                 write!(

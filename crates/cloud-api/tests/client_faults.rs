@@ -1,10 +1,5 @@
 //! The client and servers that misbehave or vanish: whether it says truthfully that a message may have left.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -19,24 +14,17 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 use support::{
-    Server, TOKEN, accepted, answer, client, hasty, not_sent, read_request, rejected, send,
-    send_hastily, unknown,
+    Server, TOKEN, accepted, answer, client, hasty, not_sent, read_request, rejected, send, send_hastily, unknown,
 };
 
 // Not sent ----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_refused_connection_means_not_sent() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (attempt, written) = send(&client(&format!("http://{address}")));
     let error = not_sent(attempt.outcome);
-    assert!(
-        matches!(&error, TransportError::Connect(text) if text.contains("refused")),
-        "{error:?}"
-    );
+    assert!(matches!(&error, TransportError::Connect(text) if text.contains("refused")), "{error:?}");
     assert!(!written);
     assert_eq!(attempt.http_status, None);
 }
@@ -46,14 +34,8 @@ fn a_name_without_address_means_not_sent() {
     let (attempt, written) = send(&hasty("https://no-such-host.invalid"));
     let error = not_sent(attempt.outcome);
     // A slow name server may take longer than the call has.
-    let slow = TransportError::Timeout {
-        phase: Phase::Resolve,
-        limit: Duration::from_millis(500),
-    };
-    assert!(
-        matches!(&error, TransportError::Resolve(_)) || error == slow,
-        "{error:?}"
-    );
+    let slow = TransportError::Timeout { phase: Phase::Resolve, limit: Duration::from_millis(500) };
+    assert!(matches!(&error, TransportError::Resolve(_)) || error == slow, "{error:?}");
     assert!(!written);
 }
 
@@ -67,16 +49,8 @@ fn a_call_that_was_taken_back_writes_nothing() {
         sender.lock().unwrap().send(bytes).unwrap();
     });
     let written = AtomicBool::new(false);
-    assert!(
-        !written.swap(true, Ordering::SeqCst),
-        "taken back before it started"
-    );
-    let attempt = server.client().send(&Call {
-        phone_number_id: "1",
-        token: TOKEN,
-        body: "{}",
-        written: &written,
-    });
+    assert!(!written.swap(true, Ordering::SeqCst), "taken back before it started");
+    let attempt = server.client().send(&Call { phone_number_id: "1", token: TOKEN, body: "{}", written: &written });
     assert_eq!(not_sent(attempt.outcome), TransportError::Revoked);
     assert_eq!(received.recv().unwrap(), b"");
 }
@@ -85,37 +59,19 @@ fn a_call_that_was_taken_back_writes_nothing() {
 fn what_cannot_be_a_request_is_not_sent_and_not_shown() {
     let server = Server::answering(accepted());
     let client = server.client();
-    let cases = [
-        ("", TOKEN),
-        ("1", ""),
-        ("1", "  "),
-        ("1", "EAAG-very\nsecret"),
-        ("1", "EAAG-very-secret\u{0}"),
-    ];
+    let cases = [("", TOKEN), ("1", ""), ("1", "  "), ("1", "EAAG-very\nsecret"), ("1", "EAAG-very-secret\u{0}")];
     for (phone_number_id, token) in cases {
         let written = AtomicBool::new(false);
-        let attempt = client.send(&Call {
-            phone_number_id,
-            token,
-            body: "{}",
-            written: &written,
-        });
+        let attempt = client.send(&Call { phone_number_id, token, body: "{}", written: &written });
         let error = not_sent(attempt.outcome);
         assert!(matches!(error, TransportError::BadRequest(_)), "{error:?}");
         assert!(!error.to_string().contains("secret"), "{error}");
         assert!(!written.load(Ordering::SeqCst));
     }
     let long = "9".repeat(70_000);
-    let attempt = client.send(&Call {
-        phone_number_id: &long,
-        token: TOKEN,
-        body: "{}",
-        written: &AtomicBool::new(false),
-    });
-    assert!(matches!(
-        not_sent(attempt.outcome),
-        TransportError::BadRequest(_)
-    ));
+    let attempt =
+        client.send(&Call { phone_number_id: &long, token: TOKEN, body: "{}", written: &AtomicBool::new(false) });
+    assert!(matches!(not_sent(attempt.outcome), TransportError::BadRequest(_)));
     assert_eq!(server.connections(), 0);
 }
 
@@ -127,10 +83,7 @@ fn a_connection_closed_after_the_request_means_unknown() {
         read_request(&mut stream);
     });
     let (attempt, written) = send(&server.client());
-    assert!(matches!(
-        unknown(attempt.outcome),
-        TransportError::Broken(_)
-    ));
+    assert!(matches!(unknown(attempt.outcome), TransportError::Broken(_)));
     assert!(written);
 }
 
@@ -142,10 +95,7 @@ fn a_connection_reset_in_the_middle_of_the_request_means_unknown() {
         stream.read_exact(&mut some).unwrap();
     });
     let (attempt, written) = send(&server.client());
-    assert!(matches!(
-        unknown(attempt.outcome),
-        TransportError::Broken(_)
-    ));
+    assert!(matches!(unknown(attempt.outcome), TransportError::Broken(_)));
     assert!(written);
 }
 
@@ -158,10 +108,7 @@ fn a_server_that_never_answers_means_unknown_at_the_deadline() {
     let (attempt, written) = send_hastily(&hasty(&server.url()));
     assert_eq!(
         unknown(attempt.outcome),
-        TransportError::Timeout {
-            phase: Phase::Read,
-            limit: Duration::from_millis(500)
-        }
+        TransportError::Timeout { phase: Phase::Read, limit: Duration::from_millis(500) }
     );
     assert!(written);
 }
@@ -186,13 +133,7 @@ fn dripping(start: &'static str, drop: &'static str) -> Server {
 fn a_dripping_head_ends_at_the_deadline() {
     let server = dripping("HTTP/1.1 200 OK\r\n", "x: yyyyyyyy\r\n");
     let (attempt, _) = send_hastily(&hasty(&server.url()));
-    assert!(matches!(
-        unknown(attempt.outcome),
-        TransportError::Timeout {
-            phase: Phase::Read,
-            ..
-        }
-    ));
+    assert!(matches!(unknown(attempt.outcome), TransportError::Timeout { phase: Phase::Read, .. }));
 }
 
 #[test]
@@ -205,16 +146,7 @@ fn a_dripping_body_ends_at_the_deadline() {
         let server = dripping(start, " ");
         let (attempt, _) = send_hastily(&hasty(&server.url()));
         assert!(attempt.http_status.is_some());
-        assert!(
-            matches!(
-                unknown(attempt.outcome),
-                TransportError::Timeout {
-                    phase: Phase::Read,
-                    ..
-                }
-            ),
-            "{start}"
-        );
+        assert!(matches!(unknown(attempt.outcome), TransportError::Timeout { phase: Phase::Read, .. }), "{start}");
     }
 }
 
@@ -232,13 +164,7 @@ fn garbage_means_unknown() {
             let _ = stream.write_all(garbage.as_bytes());
         });
         let error = unknown(send(&server.client()).0.outcome);
-        assert!(
-            matches!(
-                error,
-                TransportError::Broken(_) | TransportError::Answer { .. }
-            ),
-            "{garbage:?}: {error:?}"
-        );
+        assert!(matches!(error, TransportError::Broken(_) | TransportError::Answer { .. }), "{garbage:?}: {error:?}");
     }
 }
 
@@ -249,30 +175,17 @@ fn an_endless_head_or_body_is_cut_off() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
         while stream.write_all(b"x-more: and more\r\n").is_ok() {}
     });
-    assert!(matches!(
-        unknown(send(&server.client()).0.outcome),
-        TransportError::Broken(_)
-    ));
+    assert!(matches!(unknown(send(&server.client()).0.outcome), TransportError::Broken(_)));
 
-    for (status, is_unknown) in [
-        ("200 OK", true),
-        ("500 Bad", true),
-        ("400 Bad Request", false),
-    ] {
+    for (status, is_unknown) in [("200 OK", true), ("500 Bad", true), ("400 Bad Request", false)] {
         let server = Server::start(move |mut stream, _| {
             read_request(&mut stream);
-            let _ = write!(
-                stream,
-                "HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n"
-            );
+            let _ = write!(stream, "HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n");
             while stream.write_all(b"4\r\naaaa\r\n").is_ok() {}
         });
         let (attempt, _) = send(&server.client());
         match is_unknown {
-            true => assert!(matches!(
-                unknown(attempt.outcome),
-                TransportError::Answer { .. }
-            )),
+            true => assert!(matches!(unknown(attempt.outcome), TransportError::Answer { .. })),
             false => assert!(rejected(attempt.outcome).rule.retryable),
         }
     }
@@ -283,18 +196,11 @@ fn a_body_that_breaks_off_is_unknown_after_success_and_a_refusal_after_4xx() {
     let cut = |status: &'static str| {
         Server::start(move |mut stream, _| {
             read_request(&mut stream);
-            write!(
-                stream,
-                "HTTP/1.1 {status}\r\ncontent-length: 500\r\n\r\n{{\"messages\":"
-            )
-            .unwrap();
+            write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 500\r\n\r\n{{\"messages\":").unwrap();
         })
     };
     let server = cut("200 OK");
-    assert!(matches!(
-        unknown(send(&server.client()).0.outcome),
-        TransportError::Broken(_)
-    ));
+    assert!(matches!(unknown(send(&server.client()).0.outcome), TransportError::Broken(_)));
     let server = cut("400 Bad Request");
     let (attempt, _) = send(&server.client());
     assert_eq!(attempt.http_status, Some(400));
@@ -303,17 +209,9 @@ fn a_body_that_breaks_off_is_unknown_after_success_and_a_refusal_after_4xx() {
 
 #[test]
 fn the_page_of_a_gateway_means_unknown() {
-    let server = Server::answering(answer(
-        "502 Bad Gateway",
-        "content-type: text/html\r\n",
-        "<h1>502 Bad Gateway</h1>",
-    ));
+    let server =
+        Server::answering(answer("502 Bad Gateway", "content-type: text/html\r\n", "<h1>502 Bad Gateway</h1>"));
     let (attempt, written) = send(&server.client());
     assert_eq!(attempt.http_status, Some(502));
-    assert!(
-        unknown(attempt.outcome)
-            .to_string()
-            .contains("502 Bad Gateway")
-            && written
-    );
+    assert!(unknown(attempt.outcome).to_string().contains("502 Bad Gateway") && written);
 }

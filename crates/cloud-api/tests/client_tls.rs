@@ -1,10 +1,5 @@
 //! The client over TLS: whom it trusts, and that a handshake is no part of a request.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -33,24 +28,15 @@ fn pki(name: &str) -> Pki {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec![name.to_owned()])
-        .unwrap()
-        .signed_by(&key, &ca)
-        .unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
-    Pki {
-        ca_pem: ca.pem().into_bytes(),
-        server: Arc::new(server),
-    }
+    Pki { ca_pem: ca.pem().into_bytes(), server: Arc::new(server) }
 }
 
 impl Pki {
@@ -66,18 +52,12 @@ impl Pki {
     }
 }
 
-fn secure(
-    server: &Arc<ServerConfig>,
-    stream: TcpStream,
-) -> StreamOwned<ServerConnection, TcpStream> {
+fn secure(server: &Arc<ServerConfig>, stream: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
     StreamOwned::new(ServerConnection::new(Arc::clone(server)).unwrap(), stream)
 }
 
 fn https(server: &Server, ca_pem: Option<Vec<u8>>) -> ClientConfig {
-    ClientConfig {
-        ca_pem,
-        ..config(&format!("https://localhost:{}", server.address.port()))
-    }
+    ClientConfig { ca_pem, ..config(&format!("https://localhost:{}", server.address.port())) }
 }
 
 #[test]
@@ -87,10 +67,7 @@ fn a_server_with_a_certificate_of_the_given_authority_is_trusted_and_its_connect
     let client = Client::new(https(&server, Some(pki.ca_pem))).unwrap();
     for _ in 0..10 {
         let (attempt, written) = send(&client);
-        assert!(
-            matches!(attempt.outcome, Outcome::Accepted { .. }),
-            "{attempt:?}"
-        );
+        assert!(matches!(attempt.outcome, Outcome::Accepted { .. }), "{attempt:?}");
         assert!(written);
     }
     assert_eq!(server.connections(), 1);
@@ -102,10 +79,7 @@ fn a_bundle_of_several_authorities_is_read() {
     let server = other.serve();
     let bundle = [one.ca_pem, b"# another\n".to_vec(), other.ca_pem].concat();
     let (attempt, _) = send(&Client::new(https(&server, Some(bundle))).unwrap());
-    assert!(
-        matches!(attempt.outcome, Outcome::Accepted { .. }),
-        "{attempt:?}"
-    );
+    assert!(matches!(attempt.outcome, Outcome::Accepted { .. }), "{attempt:?}");
 }
 
 #[test]
@@ -114,20 +88,14 @@ fn a_certificate_of_another_authority_or_name_means_not_sent() {
     for ca_pem in [None, Some(pki("localhost").ca_pem)] {
         let (attempt, written) = send(&Client::new(https(&server, ca_pem)).unwrap());
         let error = not_sent(attempt.outcome);
-        assert!(
-            matches!(&error, TransportError::Tls(text) if text.contains("invalid peer certificate")),
-            "{error:?}"
-        );
+        assert!(matches!(&error, TransportError::Tls(text) if text.contains("invalid peer certificate")), "{error:?}");
         assert!(!written);
     }
     let pki = pki("graph.example");
     let server = pki.serve();
     let (attempt, written) = send(&Client::new(https(&server, Some(pki.ca_pem))).unwrap());
     let error = not_sent(attempt.outcome);
-    assert!(
-        matches!(&error, TransportError::Tls(text) if text.contains("not valid for name")),
-        "{error:?}"
-    );
+    assert!(matches!(&error, TransportError::Tls(text) if text.contains("not valid for name")), "{error:?}");
     assert!(!written);
 }
 
@@ -157,19 +125,9 @@ fn a_handshake_that_hangs_or_drips_ends_at_the_limit_for_connecting() {
             let _ = stream.read(&mut [0]);
         });
         let limit = Duration::from_millis(500);
-        let client = Client::new(ClientConfig {
-            connect_timeout: limit,
-            ..https(&server, None)
-        })
-        .unwrap();
+        let client = Client::new(ClientConfig { connect_timeout: limit, ..https(&server, None) }).unwrap();
         let (attempt, written) = send_hastily(&client);
-        assert_eq!(
-            not_sent(attempt.outcome),
-            TransportError::Timeout {
-                phase: Phase::Connect,
-                limit
-            }
-        );
+        assert_eq!(not_sent(attempt.outcome), TransportError::Timeout { phase: Phase::Connect, limit });
         assert!(!written);
     }
 }
@@ -194,10 +152,7 @@ fn a_connection_closed_after_the_request_means_unknown() {
         read_request(&mut stream);
     });
     let (attempt, written) = send(&Client::new(https(&server, Some(pki.ca_pem))).unwrap());
-    assert!(
-        matches!(attempt.outcome, Outcome::Unknown(TransportError::Broken(_))),
-        "{attempt:?}"
-    );
+    assert!(matches!(attempt.outcome, Outcome::Unknown(TransportError::Broken(_))), "{attempt:?}");
     assert!(written);
 }
 
@@ -213,32 +168,18 @@ fn until_the_handshake_is_done_another_thread_can_take_the_call_back() {
         let ends = ends.lock().unwrap();
         ends.0.send(()).unwrap();
         ends.1.recv().unwrap();
-        ends.2
-            .send(read_request(&mut secure(&config, stream)).is_some())
-            .unwrap();
+        ends.2.send(read_request(&mut secure(&config, stream)).is_some()).unwrap();
     });
     let client = Client::new(https(&server, Some(pki.ca_pem))).unwrap();
     let written = AtomicBool::new(false);
     thread::scope(|scope| {
-        let call = scope.spawn(|| {
-            client.send(&Call {
-                phone_number_id: "1",
-                token: TOKEN,
-                body: "{}",
-                written: &written,
-            })
-        });
+        let call =
+            scope.spawn(|| client.send(&Call { phone_number_id: "1", token: TOKEN, body: "{}", written: &written }));
         is_connected.recv().unwrap();
-        assert!(
-            !written.swap(true, Ordering::SeqCst),
-            "nothing was written while the handshake is under way"
-        );
+        assert!(!written.swap(true, Ordering::SeqCst), "nothing was written while the handshake is under way");
         go_on.send(()).unwrap();
         let attempt = call.join().unwrap();
         assert_eq!(attempt.outcome, Outcome::NotSent(TransportError::Revoked));
     });
-    assert!(
-        !received.recv().unwrap(),
-        "the server got a request that was taken back"
-    );
+    assert!(!received.recv().unwrap(), "the server got a request that was taken back");
 }

@@ -1,10 +1,5 @@
 //! The error table: complete, consistent, and read the way Meta means it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 use cloud_api::errors::{Reaction, Rule, all, lookup, lookup_lost, lookup_status};
 use proptest::prelude::*;
@@ -17,13 +12,12 @@ fn rule(code: u32) -> Rule {
 #[test]
 fn every_documented_code_is_known() {
     let single = [
-        0, 1, 2, 3, 4, 10, 17, 32, 33, 100, 102, 104, 190, 341, 368, 613, 2500, 80007, 80008,
-        130403, 130429, 130472, 130497, 131000, 131005, 131008, 131009, 131014, 131016, 131020,
-        131021, 131026, 131030, 131031, 131037, 131041, 131042, 131044, 131045, 131047, 131048,
-        131049, 131050, 131051, 131052, 131053, 131055, 131056, 131057, 131059, 131060, 131061,
-        131062, 131063, 131064, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016,
-        132018, 132068, 132069, 133000, 133004, 133005, 133006, 133008, 133009, 133010, 133015,
-        133016, 134011, 134100, 134101, 134102, 135000, 137000, 141002, 1752041,
+        0, 1, 2, 3, 4, 10, 17, 32, 33, 100, 102, 104, 190, 341, 368, 613, 2500, 80007, 80008, 130403, 130429, 130472,
+        130497, 131000, 131005, 131008, 131009, 131014, 131016, 131020, 131021, 131026, 131030, 131031, 131037, 131041,
+        131042, 131044, 131045, 131047, 131048, 131049, 131050, 131051, 131052, 131053, 131055, 131056, 131057, 131059,
+        131060, 131061, 131062, 131063, 131064, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016, 132018,
+        132068, 132069, 133000, 133004, 133005, 133006, 133008, 133009, 133010, 133015, 133016, 134011, 134100, 134101,
+        134102, 135000, 137000, 141002, 1752041,
     ];
     let ranges = [
         200..=299,
@@ -40,24 +34,14 @@ fn every_documented_code_is_known() {
         assert_eq!(rule.code, code);
     }
     for subcode in [
-        2388012, 2388019, 2388024, 2388039, 2388040, 2388047, 2388072, 2388073, 2388091, 2388093,
-        2388103, 2388293, 2388299, 2494100, 2593107, 2593108,
+        2388012, 2388019, 2388024, 2388039, 2388040, 2388047, 2388072, 2388073, 2388091, 2388093, 2388103, 2388293,
+        2388299, 2494100, 2593107, 2593108,
     ] {
-        assert_eq!(
-            lookup(100, Some(subcode), Some(400), false).subcode,
-            Some(subcode)
-        );
-        assert_eq!(
-            lookup(subcode, None, Some(400), false).subcode,
-            Some(subcode),
-            "a subcode sent as code"
-        );
+        assert_eq!(lookup(100, Some(subcode), Some(400), false).subcode, Some(subcode));
+        assert_eq!(lookup(subcode, None, Some(400), false).subcode, Some(subcode), "a subcode sent as code");
     }
     for subcode in [458, 459, 460, 463, 464, 467, 492] {
-        assert_eq!(
-            lookup(190, Some(subcode), Some(401), false).subcode,
-            Some(subcode)
-        );
+        assert_eq!(lookup(190, Some(subcode), Some(401), false).subcode, Some(subcode));
     }
 }
 
@@ -72,18 +56,10 @@ fn the_rows_are_in_order_unique_and_complete() {
     assert!(all().len() >= 110);
     for rule in all() {
         for words in [rule.meaning, rule.advice] {
-            assert!(
-                words.ends_with('.') && words.len() < 240,
-                "{}: {words}",
-                rule.code
-            );
+            assert!(words.ends_with('.') && words.len() < 240, "{}: {words}", rule.code);
             assert!(!words.contains("  "), "{}: {words}", rule.code);
         }
-        assert!(
-            !rule.name.is_empty() && rule.name.len() <= 45,
-            "{}",
-            rule.name
-        );
+        assert!(!rule.name.is_empty() && rule.name.len() <= 45, "{}", rule.name);
         assert_eq!(lookup(rule.code, rule.subcode, Some(400), false), *rule);
     }
 }
@@ -98,10 +74,9 @@ fn reactions_and_retries_agree() {
             Fail | SuppressRecipient { .. } | SuppressMarketing | HoldMarketing | BlockCountry => {
                 assert!(!rule.retryable, "{code}")
             }
-            HoldAccountToken | HoldAccountPolicy | HoldAccountBilling => assert!(
-                rule.retryable,
-                "{code}: an account's trouble burns no message"
-            ),
+            HoldAccountToken | HoldAccountPolicy | HoldAccountBilling => {
+                assert!(rule.retryable, "{code}: an account's trouble burns no message")
+            }
             HoldTemplate | HoldNumber | HoldCategory => {}
         }
         if matches!(rule.reaction, SlowNumber | SlowAccount | HoldMarketing) {
@@ -146,16 +121,10 @@ fn the_codes_that_matter_most_react_as_meta_says() {
 
 #[test]
 fn a_subcode_refines_its_code_and_an_unknown_one_does_not_hide_it() {
-    assert_eq!(
-        lookup(100, Some(33), Some(400), false).reaction,
-        Reaction::HoldNumber
-    );
+    assert_eq!(lookup(100, Some(33), Some(400), false).reaction, Reaction::HoldNumber);
     assert_eq!(lookup(100, Some(7), Some(400), false), rule(100));
     // 2494055 is an old subcode of throughput; the code decides.
-    assert_eq!(
-        lookup(130429, Some(2_494_055), Some(400), false),
-        rule(130429)
-    );
+    assert_eq!(lookup(130429, Some(2_494_055), Some(400), false), rule(130429));
     // Subcode 33 means nothing under another code.
     assert_eq!(lookup(131000, Some(33), Some(500), false), rule(131000));
 }
@@ -164,14 +133,8 @@ fn a_subcode_refines_its_code_and_an_unknown_one_does_not_hide_it() {
 fn a_known_code_wins_over_the_http_status() {
     // Throttles come as 400, 403 or 429, depending on whom one asks.
     for status in [Some(400), Some(403), Some(429), Some(500), None] {
-        assert_eq!(
-            lookup(130429, None, status, false).reaction,
-            Reaction::SlowNumber
-        );
-        assert_eq!(
-            lookup(131026, None, status, true).reaction,
-            Reaction::SuppressRecipient { failures: 3 }
-        );
+        assert_eq!(lookup(130429, None, status, false).reaction, Reaction::SlowNumber);
+        assert_eq!(lookup(131026, None, status, true).reaction, Reaction::SuppressRecipient { failures: 3 });
     }
 }
 
@@ -205,10 +168,7 @@ fn an_unknown_code_is_judged_by_the_http_status_and_keeps_its_number() {
 #[test]
 fn an_answer_without_a_code_is_judged_by_its_status() {
     assert_eq!(lookup_status(302).name, "HTTP redirect");
-    assert!(
-        lookup_status(302).retryable,
-        "the messages are not to blame for a wrong address"
-    );
+    assert!(lookup_status(302).retryable, "the messages are not to blame for a wrong address");
     assert_eq!(lookup_status(429).reaction, Reaction::SlowNumber);
     assert_eq!(lookup_status(408).reaction, Reaction::Retry);
     assert_eq!(lookup_status(413).reaction, Reaction::Fail);
@@ -217,14 +177,8 @@ fn an_answer_without_a_code_is_judged_by_its_status() {
 
 #[test]
 fn reactions_have_stable_names() {
-    assert_eq!(
-        Reaction::HoldAccountBilling.to_string(),
-        "hold_account_billing"
-    );
-    assert_eq!(
-        Reaction::SuppressRecipient { failures: 3 }.to_string(),
-        "suppress_recipient"
-    );
+    assert_eq!(Reaction::HoldAccountBilling.to_string(), "hold_account_billing");
+    assert_eq!(Reaction::SuppressRecipient { failures: 3 }.to_string(), "suppress_recipient");
 }
 
 proptest! {

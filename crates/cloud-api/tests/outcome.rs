@@ -1,10 +1,5 @@
 //! Reading answers: what counts as accepted, rejected and unknown, and how much disorder is tolerated.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 use cloud_api::errors::Reaction;
 use cloud_api::outcome::{GraphError, Outcome, TransportError, parse_response};
@@ -45,11 +40,7 @@ fn a_message_id_means_accepted() {
 
 #[test]
 fn an_accepted_message_needs_nothing_but_its_id() {
-    let expected = Outcome::Accepted {
-        message_id: "wamid.x".to_owned(),
-        wa_id: None,
-        message_status: None,
-    };
+    let expected = Outcome::Accepted { message_id: "wamid.x".to_owned(), wa_id: None, message_status: None };
     for answer in [
         json!({"messages": [{"id": "wamid.x"}]}),
         json!({"messages": [{"id": "wamid.x"}], "contacts": []}),
@@ -88,20 +79,11 @@ fn an_error_is_read_in_full() {
             "fbtrace_id": "Az8"
         }}),
     ));
-    assert_eq!(
-        (error.code, error.subcode, error.http_status),
-        (Some(131_026), Some(2_494_102), 400)
-    );
+    assert_eq!((error.code, error.subcode, error.http_status), (Some(131_026), Some(2_494_102), 400));
     assert_eq!(error.details.as_deref(), Some("Recipient not reachable"));
     assert_eq!(error.fbtrace_id.as_deref(), Some("Az8"));
-    assert_eq!(
-        error.rule.reaction,
-        Reaction::SuppressRecipient { failures: 3 }
-    );
-    assert_eq!(
-        error.to_string(),
-        "131026 Undeliverable: (#131026) Message undeliverable (Recipient not reachable)"
-    );
+    assert_eq!(error.rule.reaction, Reaction::SuppressRecipient { failures: 3 });
+    assert_eq!(error.to_string(), "131026 Undeliverable: (#131026) Message undeliverable (Recipient not reachable)");
 }
 
 #[test]
@@ -110,10 +92,7 @@ fn codes_as_text_and_error_data_as_text_are_understood() {
         400,
         json!({"error": {"code": "130429", "error_subcode": "7", "is_transient": "true", "error_data": "slow down"}}),
     ));
-    assert_eq!(
-        (error.code, error.subcode, error.is_transient),
-        (Some(130_429), Some(7), true)
-    );
+    assert_eq!((error.code, error.subcode, error.is_transient), (Some(130_429), Some(7), true));
     assert_eq!(error.details.as_deref(), Some("slow down"));
     assert_eq!(error.message, "HTTP 400");
     assert_eq!(error.rule.reaction, Reaction::SlowNumber);
@@ -121,63 +100,29 @@ fn codes_as_text_and_error_data_as_text_are_understood() {
 
 #[test]
 fn an_error_object_without_a_usable_code_is_judged_by_its_status() {
-    for code in [
-        json!(null),
-        json!("many"),
-        json!(-1),
-        json!(1.5),
-        json!(99_999_999_999_u64),
-        json!({}),
-    ] {
-        let error = rejected(parse(
-            401,
-            json!({"error": {"message": "no", "code": code}}),
-        ));
-        assert_eq!(
-            (error.code, error.rule.reaction),
-            (None, Reaction::HoldAccountToken)
-        );
+    for code in [json!(null), json!("many"), json!(-1), json!(1.5), json!(99_999_999_999_u64), json!({})] {
+        let error = rejected(parse(401, json!({"error": {"message": "no", "code": code}})));
+        assert_eq!((error.code, error.rule.reaction), (None, Reaction::HoldAccountToken));
     }
     let error = rejected(parse(403, json!({"error": "forbidden by proxy"})));
-    assert_eq!(
-        (error.message.as_str(), error.code),
-        ("forbidden by proxy", None)
-    );
+    assert_eq!((error.message.as_str(), error.code), ("forbidden by proxy", None));
 }
 
 #[test]
 fn an_error_under_http_200_is_still_a_refusal() {
-    let error = rejected(parse(
-        200,
-        json!({"error": {"message": "Provide valid app ID", "code": 200}}),
-    ));
+    let error = rejected(parse(200, json!({"error": {"message": "Provide valid app ID", "code": 200}})));
     assert_eq!(error.rule.reaction, Reaction::HoldAccountToken);
-    assert_eq!(
-        rejected(parse(200, json!({"error": {"message": "no code"}}))).code,
-        None
-    );
+    assert_eq!(rejected(parse(200, json!({"error": {"message": "no code"}}))).code, None);
 }
 
 #[test]
 fn a_server_error_with_a_code_of_metas_is_a_refusal_and_one_without_is_unknown() {
-    let error = rejected(parse(
-        500,
-        json!({"error": {"code": 131_000, "message": "Something went wrong"}}),
-    ));
+    let error = rejected(parse(500, json!({"error": {"code": 131_000, "message": "Something went wrong"}})));
     assert!(error.rule.retryable);
-    assert!(is_unknown(&parse(
-        504,
-        json!({"error": "upstream timeout"})
-    )));
-    assert!(is_unknown(&parse(
-        503,
-        json!({"error": {"message": "upstream timeout"}})
-    )));
+    assert!(is_unknown(&parse(504, json!({"error": "upstream timeout"}))));
+    assert!(is_unknown(&parse(503, json!({"error": {"message": "upstream timeout"}}))));
     for status in [500, 502, 503, 504, 599] {
-        let outcome = parse_response(
-            status,
-            b"<html><body><h1>502 Bad Gateway</h1></body></html>",
-        );
+        let outcome = parse_response(status, b"<html><body><h1>502 Bad Gateway</h1></body></html>");
         assert!(is_unknown(&outcome), "{outcome:?}");
         assert!(is_unknown(&parse_response(status, b"")));
     }
@@ -185,26 +130,12 @@ fn a_server_error_with_a_code_of_metas_is_a_refusal_and_one_without_is_unknown()
 
 #[test]
 fn a_refusal_without_json_is_judged_by_its_status_and_shows_what_came() {
-    let error = rejected(parse_response(
-        403,
-        b"<html>\r\n<h1>Blocked\x00 by\tproxy</h1></html>",
-    ));
+    let error = rejected(parse_response(403, b"<html>\r\n<h1>Blocked\x00 by\tproxy</h1></html>"));
     assert_eq!(error.message, "<html> <h1>Blocked by proxy</h1></html>");
     assert_eq!(error.rule.reaction, Reaction::HoldAccountToken);
-    assert_eq!(
-        rejected(parse_response(429, b"")).rule.reaction,
-        Reaction::SlowNumber
-    );
-    assert_eq!(
-        rejected(parse_response(404, b"")).message,
-        "an empty answer"
-    );
-    assert!(
-        rejected(parse_response(400, &[b'x'; 100_000]))
-            .message
-            .len()
-            <= 200
-    );
+    assert_eq!(rejected(parse_response(429, b"")).rule.reaction, Reaction::SlowNumber);
+    assert_eq!(rejected(parse_response(404, b"")).message, "an empty answer");
+    assert!(rejected(parse_response(400, &[b'x'; 100_000])).message.len() <= 200);
 }
 
 #[test]
@@ -223,16 +154,10 @@ fn informational_and_absurd_statuses_are_unknown() {
 
 #[test]
 fn nul_characters_never_reach_the_caller() {
-    let error = rejected(parse(
-        400,
-        json!({"error": {"code": 100, "message": "a\0b", "error_data": {"details": "\0"}}}),
-    ));
-    assert_eq!(
-        (error.message.as_str(), error.details.as_deref()),
-        ("a\u{fffd}b", Some("\u{fffd}"))
-    );
-    let Outcome::Accepted { message_id, .. } = parse(200, json!({"messages": [{"id": "w\0"}]}))
-    else {
+    let error =
+        rejected(parse(400, json!({"error": {"code": 100, "message": "a\0b", "error_data": {"details": "\0"}}})));
+    assert_eq!((error.message.as_str(), error.details.as_deref()), ("a\u{fffd}b", Some("\u{fffd}")));
+    let Outcome::Accepted { message_id, .. } = parse(200, json!({"messages": [{"id": "w\0"}]})) else {
         panic!("not accepted");
     };
     assert_eq!(message_id, "w\u{fffd}");

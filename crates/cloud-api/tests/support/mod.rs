@@ -38,10 +38,7 @@ impl Server {
                 thread::spawn(move || serve(stream, number));
             }
         });
-        Self {
-            address,
-            connections,
-        }
+        Self { address, connections }
     }
 
     /// A server that answers every request of a connection with the same bytes.
@@ -89,10 +86,7 @@ pub fn read_request(stream: &mut impl Read) -> Option<Request> {
         }
     };
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let length: usize = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-        .unwrap();
+    let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap();
     let mut body = bytes[end..].to_vec();
     while body.len() < length {
         match stream.read(&mut chunk) {
@@ -105,10 +99,7 @@ pub fn read_request(stream: &mut impl Read) -> Option<Request> {
 
 /// An answer with a length.
 pub fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
 }
 
 pub fn accepted() -> String {
@@ -134,23 +125,14 @@ pub fn client(base_url: &str) -> Client {
 /// A client that has half a second in all.
 pub fn hasty(base_url: &str) -> Client {
     let limit = Duration::from_millis(500);
-    Client::new(ClientConfig {
-        connect_timeout: limit,
-        request_timeout: limit,
-        ..config(base_url)
-    })
-    .unwrap()
+    Client::new(ClientConfig { connect_timeout: limit, request_timeout: limit, ..config(base_url) }).unwrap()
 }
 
 /// Sends one message; the flag tells whether a byte may have left.
 pub fn send(client: &Client) -> (Attempt, bool) {
     let written = AtomicBool::new(false);
-    let attempt = client.send(&Call {
-        phone_number_id: "1234567890",
-        token: TOKEN,
-        body: r#"{"to":"+1"}"#,
-        written: &written,
-    });
+    let attempt =
+        client.send(&Call { phone_number_id: "1234567890", token: TOKEN, body: r#"{"to":"+1"}"#, written: &written });
     (attempt, written.load(Ordering::SeqCst))
 }
 
@@ -159,10 +141,7 @@ pub fn send_hastily(client: &Client) -> (Attempt, bool) {
     let start = Instant::now();
     let result = send(client);
     let took = start.elapsed();
-    assert!(
-        took >= Duration::from_millis(450) && took < PATIENCE / 2,
-        "took {took:?}"
-    );
+    assert!(took >= Duration::from_millis(450) && took < PATIENCE / 2, "took {took:?}");
     result
 }
 
