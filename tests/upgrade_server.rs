@@ -1,5 +1,5 @@
-//! pg_upgrade from an older major version. The old server is that of `PG_CONFIG_OLD`; without it Debian's 15, when the
-//! extension is installed there and the version under test is newer. Else the installation under test plays both parts.
+//! pg_upgrade from an older major version: that of `PG_CONFIG_OLD`, where the extension must be installed too. Without
+//! it the installation under test plays both parts, which takes the same steps.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -133,14 +133,8 @@ impl OldServer {
 }
 
 fn old_bin() -> PathBuf {
-    let debians_15 = Path::new("/usr/lib/postgresql/15/bin");
     match std::env::var_os("PG_CONFIG_OLD") {
         Some(pg_config) => Path::new(&pg_config).parent().expect("a path with a directory").into(),
-        None if programs().major > 15
-            && Path::new("/usr/share/postgresql/15/extension/whatsapp_pg.control").exists() =>
-        {
-            debians_15.into()
-        }
         None => programs().bin().into(),
     }
 }

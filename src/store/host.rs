@@ -126,7 +126,7 @@ impl Host {
         let sql = format!(
             "SELECT k.key FROM jsonb_object_keys($2) AS k (key)
              WHERE EXISTS (SELECT FROM ({people}) AS p)
-               AND NOT EXISTS (SELECT FROM ({people}) AS p WHERE p.fields ? k.key)",
+               AND NOT EXISTS (SELECT FROM ({people}) AS p WHERE p.names ? k.key)",
             people = self.people()
         );
         caller::as_restricted(self.attendees.owner, || {
@@ -183,12 +183,15 @@ impl Host {
         })
     }
 
-    /// The event's people with every field a filter or template may name: attendee_info first, then attendee, then order.
+    /// The event's people: `fields` has every value a filter or template may ask for, attendee_info first, then attendee,
+    /// then order, where a null does not hide what the next one has; `names` has every name there is.
     fn people(&self) -> String {
         format!(
             "SELECT a.attendee_info ->> 'phone' AS phone,
-                    to_jsonb(o) || (to_jsonb(a) - 'attendee_info') || coalesce(a.attendee_info::jsonb, '{{}}')
-                    || jsonb_build_object('attendee_name', a.attendee_info ->> 'name') AS fields
+                    jsonb_strip_nulls(to_jsonb(o)) || jsonb_strip_nulls(to_jsonb(a) - 'attendee_info')
+                    || jsonb_strip_nulls(coalesce(a.attendee_info::jsonb, '{{}}'))
+                    || jsonb_strip_nulls(jsonb_build_object('attendee_name', a.attendee_info ->> 'name')) AS fields,
+                    to_jsonb(o) || to_jsonb(a) || coalesce(a.attendee_info::jsonb, '{{}}') AS names
              FROM {attendees} AS a JOIN {orders} AS o ON o.id = a.order_id WHERE o.event_id = $1",
             attendees = self.attendees.name,
             orders = self.orders.name

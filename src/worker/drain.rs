@@ -82,6 +82,8 @@ pub struct Drain {
     leased: HashMap<[u8; 16], Uuid>,
     last_claim: Option<Instant>,
     unreachable: Option<(Instant, Duration)>,
+    /// New settings wait for this drain's last answer: nothing more is claimed under the old ones.
+    is_retiring: bool,
     /// Rows that may still be claimed; None: no end.
     allowance: Option<u32>,
     horizon: Duration,
@@ -110,6 +112,7 @@ impl Drain {
             leased: HashMap::new(),
             last_claim: None,
             unreachable: None,
+            is_retiring: false,
             allowance: None,
             horizon: admit::HORIZON,
             tally: Tally::default(),
@@ -153,6 +156,16 @@ impl Drain {
         self.lanes.mark_stale();
         self.lanes.release();
         self.memory.clear();
+    }
+
+    /// Claims nothing more, or goes on claiming; what it has is finished either way.
+    pub fn set_retiring(&mut self, is_retiring: bool) {
+        self.is_retiring = is_retiring;
+    }
+
+    /// Whether it has nothing left to do and claims nothing more.
+    pub fn is_retired(&self) -> bool {
+        self.is_retiring && self.leased.is_empty()
     }
 
     /// The settings it works with.
@@ -273,7 +286,7 @@ impl Drain {
     }
 
     fn may_ever_claim(&self) -> bool {
-        self.settings.mode == Mode::Live && self.allowance != Some(0)
+        self.settings.mode == Mode::Live && !self.is_retiring && self.allowance != Some(0)
     }
 
     fn may_claim(&self) -> bool {

@@ -178,9 +178,12 @@ impl Loop {
     /// Takes new settings into use as soon as nothing is in flight under the old ones.
     fn set_up(&mut self, run: i32) {
         let settings = Settings::current();
-        match &self.drain {
-            Some(drain) if *drain.settings() == settings || drain.leased() > 0 => return,
-            _ => {}
+        if let Some(drain) = &mut self.drain {
+            let is_current = *drain.settings() == settings;
+            drain.set_retiring(!is_current);
+            if is_current || !drain.is_retired() {
+                return;
+            }
         }
         match Drain::new(settings, run) {
             Ok(drain) => {
@@ -208,6 +211,9 @@ impl Loop {
                 self.failures = 0;
                 if let Some(note) = self.drain.as_ref().and_then(|drain| drain.note().map(str::to_owned)) {
                     self.tell(&note);
+                }
+                if self.drain.as_ref().is_some_and(Drain::is_retired) {
+                    self.housekept = None;
                 }
                 if !worked && self.drain.as_ref().is_some_and(|drain| drain.tally() != self.published) {
                     self.publish();
