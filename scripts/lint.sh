@@ -3,6 +3,10 @@
 
 source "$(dirname "$0")/common.sh"
 
+if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+    rustup component add rustfmt clippy
+fi
+
 say 'Format'
 cargo fmt --all --check
 

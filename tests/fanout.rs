@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use harness::fixtures::{HOST_EVENT, HOST_ORGANIZER, host_app_sql, load_host_app};
+use harness::processes::processor_time;
 use harness::{Cluster, Database, Organizer, Session};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -260,13 +261,14 @@ fn ten_thousand_attendees_take_under_a_second() {
          FROM generate_series(1000000, 1009999) AS n;
          ANALYZE attendees",
     );
-    // The best of some runs: what the machine does besides must not count.
+    // Processor time of the backend, and the best of some runs: what the machine does besides must not count.
+    let backend = session.backend_pid();
     let times = (0..5).map(|_| {
         session.run("DELETE FROM whatsapp_queue");
         let task = task(&mut session, "event_reminder_24h", None, json!({}));
-        let began = std::time::Instant::now();
+        let before = processor_time(backend);
         execute(&mut session, task);
-        let took = began.elapsed();
+        let took = processor_time(backend) - before;
         assert_eq!(count(&mut session, task, "queued"), 10_000);
         took
     });

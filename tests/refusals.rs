@@ -71,7 +71,7 @@ fn an_inactive_account_is_refused() {
 
     let refusal = session.refusal(ENQUEUE, &[&organizer.id, &numbers(1), &REMINDER, &reminder_variables()]);
 
-    assert_explained(&refusal, "55000", &["suspended", "active"]);
+    assert_explained(&refusal, "55000", &["active"]);
     assert_queue_is_empty(&mut session);
 }
 

@@ -12,13 +12,13 @@ use harness::wait::PATIENCE;
 use harness::{Cluster, Organizer, Session, keeper, scratch, wait_until};
 
 /// What the new server must have kept, secrets included.
-const CONTENT: &str =
-    "SELECT format('%s %s %s %s', id, recipient_phone, status, template_variables) FROM whatsapp_queue
-                       UNION ALL SELECT format('%s %s', user_id, access_token_encrypted) FROM whatsapp_config
-                       UNION ALL SELECT format('%s %s %s', id, queue_id, status) FROM whatsapp_delivery_logs
-                       UNION ALL SELECT id::text FROM whatsapp_installation
-                       UNION ALL SELECT wa_export_key()
-                       ORDER BY 1";
+const CONTENT: &str = "
+    SELECT format('%s %s %s %s', id, recipient_phone, status, template_variables) FROM whatsapp_queue
+    UNION ALL SELECT format('%s %s', user_id, access_token_encrypted) FROM whatsapp_config
+    UNION ALL SELECT format('%s %s %s', id, queue_id, status) FROM whatsapp_delivery_logs
+    UNION ALL SELECT id::text FROM whatsapp_installation
+    UNION ALL SELECT wa_export_key()
+    ORDER BY 1";
 
 #[test]
 fn the_new_server_has_the_keys_and_the_queue_and_goes_on_sending_by_itself() {

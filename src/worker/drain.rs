@@ -25,8 +25,8 @@ use crate::worker::verdict;
 
 /// Organizers served in one transaction at most: it stays short.
 const ORGANIZERS_PER_TURN: usize = 64;
-/// Rows an organizer may claim in his turn, however many are waiting for theirs.
-const TURN: u32 = 32;
+/// A claim reaches at least so far ahead, or it would not be worth its statements.
+const SHORTEST_HORIZON: Duration = Duration::from_millis(5);
 /// Answers wait this long for company before they are recorded.
 const GATHER: Duration = Duration::from_millis(5);
 /// Small claims wait this long for more room.
@@ -353,9 +353,7 @@ impl Drain {
         let instant = Instant::now();
         let mut room = u32::try_from(room).unwrap_or(u32::MAX).min(self.allowance.unwrap_or(u32::MAX));
         let ready = self.lanes.ready(now, ORGANIZERS_PER_TURN);
-        // Equal turns: what one does not use the next may have, and a turn is large enough to be worth its statements.
-        let equal = room.div_ceil(u32::try_from(ready.len()).unwrap_or(u32::MAX).max(1));
-        let share = equal.max(TURN);
+        let horizon = self.horizon_for(room, &ready);
         for organizer in ready {
             if room == 0 {
                 break;
@@ -364,8 +362,8 @@ impl Drain {
             let request = Request {
                 organizer,
                 lanes: &self.lanes.watermarks(&organizer),
-                wanted: share.min(room),
-                horizon: self.horizon,
+                wanted: room,
+                horizon,
                 lease: (i64::from(self.run) << 24) | (self.claims & 0xFF_FFFF),
                 now,
                 instant,
@@ -375,6 +373,14 @@ impl Drain {
             grants.push((organizer, grant));
         }
         Ok(())
+    }
+
+    /// How far ahead everybody's slots are given away. A lease that waits for its slot keeps a thread's place from
+    /// somebody who could send now, so the room is shared by time: as far as all who are ready fill it together.
+    fn horizon_for(&self, room: u32, ready: &[Uuid]) -> Duration {
+        let per_second: u32 = ready.iter().map(|organizer| self.memory.per_second(organizer)).sum();
+        let fills = Duration::from_secs(1).saturating_mul(room) / per_second.max(1);
+        fills.max(SHORTEST_HORIZON).min(self.horizon)
     }
 
     fn take_up(&mut self, grants: Vec<(Uuid, Grant)>) {

@@ -21,6 +21,9 @@ use crate::worker::pool::Sender;
 /// Nothing is believed for longer.
 const BELIEVED: Duration = Duration::from_secs(1);
 
+/// Throughput of a number Meta has not upgraded.
+const USUAL: u32 = 80;
+
 /// What is remembered of all organizers.
 #[derive(Default)]
 pub struct Memory {
@@ -31,6 +34,12 @@ impl Memory {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.organizers.clear();
+    }
+
+    /// The throughput of an organizer's number, as far as it is known.
+    pub fn per_second(&self, id: &Uuid) -> u32 {
+        let known = self.organizers.get(id.as_bytes()).and_then(|(_, organizer)| organizer.as_ref());
+        known.map_or(USUAL, |organizer| organizer.account.per_second)
     }
 
     /// The organizer, read if it must be; None without an account.

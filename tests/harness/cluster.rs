@@ -14,6 +14,7 @@ use graph_simulator::Simulator;
 
 use crate::database::Database;
 use crate::keeper;
+use crate::processes::{is_alive, parent_of};
 use crate::programs::{finish, programs};
 use crate::scratch;
 use crate::session::Session;
@@ -405,17 +406,4 @@ fn template() -> &'static Path {
         initdb(&data);
         data
     })
-}
-
-/// Whether any thread of the process is left. Nobody may be there to reap it, so a zombie counts as gone, unless
-/// only its first thread is one.
-fn is_alive(pid: i32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    threads > 1 || threads == 1 && !status.contains("State:\tZ")
-}
-
-fn parent_of(pid: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`programs`] finds the server's programs (`PG_CONFIG`) and runs them as the right user;
 //! - [`keeper`] makes sure that no server outlives the test run;
+//! - [`processes`] is what the kernel says about them;
 //! - [`scratch`] has its directories;
 //! - [`cluster`] starts, stops and crashes servers; [`copies`] makes standbys, dumps and upgrades;
 //! - [`database`] gives each test a database of its own, [`session`] speaks SQL to it;
@@ -18,6 +19,7 @@ pub mod copies;
 pub mod database;
 pub mod fixtures;
 pub mod keeper;
+pub mod processes;
 pub mod programs;
 pub mod scratch;
 pub mod session;
