@@ -84,6 +84,7 @@ impl Launcher {
             child.reap(*oid);
         }
         let mut busy = false;
+        let mut is_full = false;
         for (oid, name) in databases {
             if !settings::serves_database(&name) {
                 continue;
@@ -103,10 +104,15 @@ impl Launcher {
             if self.is_probing() && state == State::Unknown {
                 continue;
             }
-            if self.children.get(&oid).is_none_or(|child| child.restart_at <= Instant::now()) && !self.start(oid, &name)
-            {
-                return LOOK;
+            if is_full {
+                // It would not get a worker either: say so where an operator looks.
+                shared::update(oid, |entry| entry.state = State::Down);
+            } else if self.children.get(&oid).is_none_or(|child| child.restart_at <= Instant::now()) {
+                is_full = !self.start(oid, &name);
             }
+        }
+        if is_full {
+            return LOOK;
         }
         if busy || self.is_probing() { LOOK_SOON } else { LOOK }
     }
