@@ -14,6 +14,7 @@ use pgrx::{FromDatum, IntoDatum, PgOid, Spi, pg_sys};
 use crate::error::{Error, Kind, Result};
 
 pub mod admission;
+pub mod claims;
 pub mod config;
 pub mod database;
 pub mod host;

@@ -10,8 +10,8 @@ use pgrx::Uuid;
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::store::admission;
+use crate::store::claims::{self, Claimed, Outcome, Watermark};
 use crate::store::config::Account;
-use crate::store::queue::{self, Claimed, Outcome, Watermark};
 use crate::time::Timestamp;
 use crate::worker::memory::{Memory, Organizer, Sending};
 use crate::worker::pool::{Job, Sender};
@@ -78,7 +78,7 @@ impl Grant {
 /// Claims for one organizer what may leave now.
 pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Result<Grant> {
     let Some(organizer) = memory.organizer(&request.organizer)? else {
-        let failed = queue::fail_unconfigured(&request.organizer, request.now)?;
+        let failed = claims::fail_unconfigured(&request.organizer, request.now)?;
         return Ok(Grant { failed, is_exhausted: failed == 0, ..Grant::nothing(request.now, None) });
     };
     let Sending { sender, tier, pace } = match &organizer.sending {
@@ -101,7 +101,7 @@ pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Res
     if slice.count == 0 {
         return Ok(Grant::nothing(come_back(request, slice.next_free_us), None));
     }
-    let rows = queue::claim(&queue::Claim {
+    let rows = claims::claim(&claims::Claim {
         organizer: request.organizer,
         lanes: request.lanes,
         now: request.now,

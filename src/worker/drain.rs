@@ -13,8 +13,8 @@ use pgrx::Uuid;
 use crate::error::{Error, Kind, Result};
 use crate::graph;
 use crate::settings::{Mode, Settings};
+use crate::store::claims::{self, Outcome};
 use crate::store::database;
-use crate::store::queue::{self, Outcome};
 use crate::time::Timestamp;
 use crate::tx;
 use crate::worker::admit::{self, Grant, Request};
@@ -191,7 +191,7 @@ impl Drain {
                 return Ok(false);
             }
             if !outcomes.is_empty() {
-                queue::record(&outcomes)?;
+                claims::record(&outcomes)?;
             }
             if claims {
                 self.claim(now, room, &mut grants)?;

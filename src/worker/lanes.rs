@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pgrx::Uuid;
 
 use crate::error::Result;
-use crate::store::queue::{self, Claimed, Watermark};
+use crate::store::claims::{self, Claimed, Watermark};
 use crate::time::Timestamp;
 
 /// A look is repeated at least this often while there is work: rows may commit late, behind a watermark.
@@ -63,7 +63,7 @@ impl Lanes {
     /// Looks at the queue. Holds placed on organizers stay.
     pub fn look(&mut self, now: Timestamp) -> Result<()> {
         let start = Instant::now();
-        let found = queue::lanes()?;
+        let found = claims::lanes()?;
         let before = std::mem::take(&mut self.organizers);
         self.next_due = None;
         for lane in found {

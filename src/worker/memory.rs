@@ -13,8 +13,8 @@ use pgrx::Uuid;
 
 use crate::error::Result;
 use crate::secrets::{self, Column};
+use crate::store::claims::Claimed;
 use crate::store::config::{self, Account};
-use crate::store::queue::Claimed;
 use crate::store::templates::{self, Stored};
 use crate::worker::pool::Sender;
 

@@ -3,14 +3,14 @@
 //! dead, without any clock. `lease_until` is only the second line, for a worker that lives but is stuck.
 
 use crate::error::Result;
-use crate::store::{admission, database, host, locks, queue};
+use crate::store::{admission, claims, database, host, locks};
 use crate::time::Timestamp;
 use crate::tx;
 
 /// Takes a number for this process and marks it as alive; cleans up after runs that are not.
 pub fn begin_run() -> Result<i32> {
     let run = tx::owner_transaction(|| {
-        let run = queue::next_run()?;
+        let run = claims::next_run()?;
         locks::hold_run(run)?;
         Ok(run)
     })?;
@@ -27,14 +27,14 @@ pub fn rescue(own_run: i32) -> Result<()> {
         let now = Timestamp::now();
         let mut dead = Vec::new();
         let mut without_lease = false;
-        for run in queue::runs_with_leases()? {
+        for run in claims::runs_with_leases()? {
             match run {
                 None => without_lease = true,
                 Some(run) if run != own_run && !locks::is_run_alive(run)? => dead.push(run),
                 Some(_) => {}
             }
         }
-        queue::rescue(dead, without_lease, now)?;
+        claims::rescue(dead, without_lease, now)?;
         admission::forget_usage(now)
     })
 }

@@ -10,7 +10,7 @@ use cloud_api::{Attempt, retry};
 use pgrx::Uuid;
 
 use crate::settings::Settings;
-use crate::store::queue::Outcome;
+use crate::store::claims::Outcome;
 use crate::time::Timestamp;
 use crate::worker::pool::{Answer, Event};
 
