@@ -14,13 +14,16 @@ export PG_CONFIG KEEP QUICK
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install installed demo test unit integration bench lint fmt uninstall clean
+.PHONY: help setup setup-tests build install installed demo test unit integration bench lint fmt uninstall clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: PostgreSQL and its headers, libclang, cargo-pgrx
 	@scripts/setup.sh
+
+setup-tests: setup
+	@scripts/setup.sh tests
 
 build: setup ## Build the extension
 	@scripts/build.sh
@@ -37,11 +40,10 @@ demo: installed ## Tell the whole story in a temporary server, against a simulat
 
 test: lint unit integration ## Format check, lint, unit tests, integration tests
 
-unit: setup ## Only the unit tests (no server)
+unit: setup-tests ## Only the unit tests (no server)
 	@scripts/cargo.sh test --workspace --exclude whatsapp_pg --exclude whatsapp-pg-tests
 
-integration: installed ## Only the integration tests (temporary servers, the installed extension)
-	@scripts/setup.sh tests
+integration: setup-tests installed ## Only the integration tests (temporary servers, the installed extension)
 	@scripts/cargo.sh test -p whatsapp-pg-tests
 
 bench: installed ## Measure enqueue, drain, latency and memory; print the table

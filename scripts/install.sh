@@ -7,7 +7,16 @@ tree=$TARGET/package/pg$(pg_major)
 library=$("$PG_CONFIG" --pkglibdir)
 extension=$("$PG_CONFIG" --sharedir)/extension
 
-# install(1) replaces a file and does not write into it: a running server keeps the library it has loaded.
+# Written beside and renamed: a running server keeps the library it has loaded, and whoever loads it meanwhile finds
+# the old one or the new one, never none.
+put() {
+    local mode=$1 file=$2 directory=$3
+    as_root install -m "$mode" "$file" "$directory/.new-${file##*/}"
+    as_root mv -f "$directory/.new-${file##*/}" "$directory/${file##*/}"
+}
+
 as_root install -d "$library" "$extension"
-as_root install -m 755 "$tree$library/whatsapp_pg.so" "$library/"
-as_root install -m 644 "$tree$extension/whatsapp_pg.control" "$tree$extension"/whatsapp_pg--*.sql "$extension/"
+put 755 "$tree$library/whatsapp_pg.so" "$library"
+for file in "$tree$extension"/whatsapp_pg--*.sql "$tree$extension/whatsapp_pg.control"; do
+    put 644 "$file" "$extension"
+done

@@ -2,7 +2,7 @@
 # Installs what a build needs and the machine lacks. On a machine that has everything it does nothing, quickly.
 # Debian and its derivatives; elsewhere it names what is missing.
 #
-# Usage: setup.sh [tests]    "tests" adds what only the integration tests use: pg_cron
+# Usage: setup.sh [tests]    "tests" adds what only tests use: pg_cron, curl, kill
 
 source "$(dirname "$0")/common.sh"
 
@@ -34,8 +34,13 @@ missing_packages() {
         has_server || echo "postgresql-$version"
         has_header || echo "postgresql-server-dev-$version"
     fi
-    if [[ ${1:-} == tests && $PG_CONFIG =~ ^/usr/lib/postgresql/([0-9]+)/ ]]; then
-        [[ -e $("$PG_CONFIG" --sharedir)/extension/pg_cron.control ]] || echo "postgresql-${BASH_REMATCH[1]}-cron"
+    if [[ ${1:-} == tests ]]; then
+        command -v curl >/dev/null || echo curl
+        # The program, not the shell's own.
+        type -P kill >/dev/null || echo procps
+        if [[ $PG_CONFIG =~ ^/usr/lib/postgresql/([0-9]+)/ ]]; then
+            [[ -e $("$PG_CONFIG" --sharedir)/extension/pg_cron.control ]] || echo "postgresql-${BASH_REMATCH[1]}-cron"
+        fi
     fi
     has_libclang || echo libclang-dev clang
     command -v cc >/dev/null || echo gcc libc6-dev

@@ -13,11 +13,12 @@ pub fn settings() -> Result<Vec<String>> {
     store::read(SQL, &[pg_sys::Oid::from(crate::wake::own_database()).into()], |row| row.get(1))
 }
 
-/// Whether the queue can be worked on without waiting: not while somebody holds it for DDL. Keeps the lock until the
+/// Whether the queue can be worked on without waiting: not while somebody holds it for DDL or has dropped it. Keeps the lock until the
 /// transaction ends.
 pub fn try_lock_queue() -> Result<bool> {
-    const SQL: &str = "SELECT '@extschema@.whatsapp_queue'::pg_catalog.regclass::oid";
-    let Some(queue) = store::read(SQL, &[], |row| row.get::<pg_sys::Oid>(1))?.pop() else { return Ok(false) };
+    const SQL: &str = "SELECT to_regclass('@extschema@.whatsapp_queue')::oid";
+    let found = store::read(SQL, &[], |row| row.opt::<pg_sys::Oid>(1))?.pop().flatten();
+    let Some(queue) = found else { return Ok(false) };
     // SAFETY: a try-lock in a transaction.
     Ok(unsafe { pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock.cast_signed()) })
 }

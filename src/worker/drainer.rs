@@ -168,7 +168,10 @@ impl Loop {
                 drain.look_again();
             }
             rescue::rescue(run)?;
-            if let Err(error) = rescue::mirror() {
+            let mirrored = rescue::mirror();
+            if let Err(error) = mirrored
+                && matches!(look(), Ok(Some(_)))
+            {
                 self.tell(&format!("usage cannot be written to the application's rate_limits: {}", error.one_line()));
             }
         }

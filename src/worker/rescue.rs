@@ -42,5 +42,10 @@ pub fn rescue(own_run: i32) -> Result<()> {
 /// Tells the application's `rate_limits` what was used. The table is somebody else's: that it refuses is no failure of
 /// ours, and what could not be told is told the next time.
 pub fn mirror() -> Result<()> {
-    tx::owner_transaction(|| host::mirror_usage(Timestamp::now()))
+    tx::owner_transaction(|| {
+        if !database::try_lock_queue()? {
+            return Ok(());
+        }
+        host::mirror_usage(Timestamp::now())
+    })
 }

@@ -16,8 +16,10 @@ const PINNED: &[(&str, &str)] = &[
     // Triggers that a tenant was allowed to create must not run with the worker's rights; foreign keys were checked
     // when the rows entered.
     ("session_replication_role", "replica"),
-    // Nobody may hold the worker up for long.
+    // Nobody may hold the worker up for long, and in a deadlock it is the worker that gives way: who waits shortest
+    // before looking for one is the one that ends it.
     ("lock_timeout", "2s"),
+    ("deadlock_timeout", "50ms"),
     ("idle_in_transaction_session_timeout", "0"),
     ("client_min_messages", "error"),
     // Statistics of a quiet time make the planner scan and sort the whole queue: 541 ms a claim instead of 0.1 ms.
