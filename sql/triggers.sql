@@ -7,10 +7,15 @@ COMMENT ON FUNCTION whatsapp_wake () IS 'Trigger: the worker looks at the queue 
 
 CREATE TRIGGER whatsapp_wake AFTER INSERT OR UPDATE ON whatsapp_queue
     FOR EACH STATEMENT EXECUTE FUNCTION whatsapp_wake ();
-CREATE TRIGGER whatsapp_wake AFTER INSERT OR UPDATE ON whatsapp_config
-    FOR EACH STATEMENT EXECUTE FUNCTION whatsapp_wake ();
-CREATE TRIGGER whatsapp_wake AFTER INSERT OR UPDATE ON whatsapp_templates
-    FOR EACH STATEMENT EXECUTE FUNCTION whatsapp_wake ();
+
+CREATE FUNCTION whatsapp_accounts_changed () RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'whatsapp_accounts_changed_wrapper';
+COMMENT ON FUNCTION whatsapp_accounts_changed () IS 'Trigger: the worker reads accounts and templates anew when the transaction has committed.';
+
+CREATE TRIGGER whatsapp_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON whatsapp_config
+    FOR EACH STATEMENT EXECUTE FUNCTION whatsapp_accounts_changed ();
+CREATE TRIGGER whatsapp_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON whatsapp_templates
+    FOR EACH STATEMENT EXECUTE FUNCTION whatsapp_accounts_changed ();
 
 CREATE FUNCTION whatsapp_config_protect () RETURNS trigger
 LANGUAGE c SET search_path = pg_catalog, pg_temp

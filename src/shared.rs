@@ -54,6 +54,7 @@ pub struct Entry {
     pub unknown: u64,
     /// Rows it holds a lease on now.
     pub in_flight: u32,
+    accounts_changed: bool,
     note: Note,
 }
 
@@ -142,15 +143,41 @@ pub fn announce(database: u32) {
     wake_process(launcher);
 }
 
-/// Wakes the drainer of a database; without one, nothing happens (the launcher's next look starts it).
-pub fn wake_drainer(database: u32) {
-    let Some(entry) = entry(database) else { return };
-    wake_process(entry.pid);
+/// Wakes the drainer of a database; without one, nothing happens (the launcher's next look starts it). `accounts`: what
+/// it remembers of accounts and templates is out of date.
+pub fn wake_drainer(database: u32, accounts: bool) {
+    if !is_preloaded() {
+        return;
+    }
+    let pid = if accounts {
+        let mut directory = DIRECTORY.exclusive();
+        let entry = directory.entries.iter_mut().find(|entry| entry.database == database);
+        entry.map_or(0, |entry| {
+            entry.accounts_changed = true;
+            entry.pid
+        })
+    } else {
+        let directory = DIRECTORY.share();
+        directory.entries.iter().find(|entry| entry.database == database).map_or(0, |entry| entry.pid)
+    };
+    wake_process(pid);
+}
+
+/// Whether accounts or templates were written to since this was last asked.
+pub fn take_accounts_changed(database: u32) -> bool {
+    let is_changed = entry(database).is_some_and(|entry| entry.accounts_changed);
+    if is_changed {
+        update(database, |entry| entry.accounts_changed = false);
+    }
+    is_changed
 }
 
 /// The entry of a database.
 pub fn entry(database: u32) -> Option<Entry> {
-    entries().into_iter().find(|entry| entry.database == database)
+    if !is_preloaded() {
+        return None;
+    }
+    DIRECTORY.share().entries.iter().find(|entry| entry.database == database).copied()
 }
 
 /// All entries in use.

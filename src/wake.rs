@@ -8,19 +8,34 @@ use pgrx::{PgXactCallbackEvent, pg_sys, register_xact_callback};
 
 use crate::shared;
 
-thread_local! {
-    static MARKED: Cell<bool> = const { Cell::new(false) };
+/// What a transaction has to tell the worker.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// There may be something to send.
+    Queue,
+    /// Accounts or templates are not what they were.
+    Accounts,
 }
 
-/// Wakes this database's drainer when the current transaction commits.
-pub fn drainer_at_commit() {
-    if shared::is_preloaded() && !MARKED.replace(true) {
+thread_local! {
+    static NEWS: Cell<News> = const { Cell::new(News::None) };
+}
+
+/// Wakes this database's drainer with these news when the current transaction commits.
+pub fn drainer_at_commit(news: News) {
+    if !shared::is_preloaded() {
+        return;
+    }
+    let before = NEWS.replace(news.max(NEWS.get()));
+    if before == News::None {
         register_xact_callback(PgXactCallbackEvent::Commit, || {
-            MARKED.set(false);
-            shared::wake_drainer(own_database());
+            let news = NEWS.replace(News::None);
+            shared::wake_drainer(own_database(), news == News::Accounts);
         });
-        register_xact_callback(PgXactCallbackEvent::Abort, || MARKED.set(false));
-        register_xact_callback(PgXactCallbackEvent::Prepare, || MARKED.set(false));
+        register_xact_callback(PgXactCallbackEvent::Abort, || NEWS.set(News::None));
+        register_xact_callback(PgXactCallbackEvent::Prepare, || NEWS.set(News::None));
     }
 }
 

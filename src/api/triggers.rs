@@ -8,7 +8,7 @@ use crate::caller;
 use crate::error::{Error, Kind, Result};
 use crate::secrets::{self, Column};
 use crate::store::{admission, config, installation};
-use crate::wake;
+use crate::wake::{self, News};
 
 /// A row under construction.
 pub type Tuple<'a> = PgHeapTuple<'a, pgrx::AllocatedByRust>;
@@ -29,7 +29,18 @@ pub fn raise<T>(result: Result<T>) -> Option<T> {
 fn whatsapp_wake<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, pgrx::PgTriggerError> {
-    wake::drainer_at_commit();
+    wake::drainer_at_commit(News::Queue);
+    let _ = trigger;
+    Ok(None::<Tuple<'a>>)
+}
+
+/// AFTER INSERT OR UPDATE OR DELETE … FOR EACH STATEMENT: what the worker remembers of accounts and templates is out of
+/// date once this transaction has committed.
+#[pg_trigger(sql = false)]
+fn whatsapp_accounts_changed<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, pgrx::PgTriggerError> {
+    wake::drainer_at_commit(News::Accounts);
     let _ = trigger;
     Ok(None::<Tuple<'a>>)
 }

@@ -154,6 +154,11 @@ impl Drain {
     /// Says that the queue may have changed.
     pub fn look_again(&mut self) {
         self.lanes.mark_stale();
+    }
+
+    /// Says that accounts or templates may have changed: who was held up for them is asked again.
+    pub fn forget_accounts(&mut self) {
+        self.lanes.mark_stale();
         self.lanes.release();
         self.memory.clear();
     }
@@ -353,7 +358,7 @@ impl Drain {
         let instant = Instant::now();
         let mut room = u32::try_from(room).unwrap_or(u32::MAX).min(self.allowance.unwrap_or(u32::MAX));
         let ready = self.lanes.ready(now, ORGANIZERS_PER_TURN);
-        let horizon = self.horizon_for(room, &ready);
+        let horizon = self.horizon_for(room, &ready)?;
         for organizer in ready {
             if room == 0 {
                 break;
@@ -377,10 +382,15 @@ impl Drain {
 
     /// How far ahead everybody's slots are given away. A lease that waits for its slot keeps a thread's place from
     /// somebody who could send now, so the room is shared by time: as far as all who are ready fill it together.
-    fn horizon_for(&self, room: u32, ready: &[Uuid]) -> Duration {
-        let per_second: u32 = ready.iter().map(|organizer| self.memory.per_second(organizer)).sum();
+    fn horizon_for(&mut self, room: u32, ready: &[Uuid]) -> Result<Duration> {
+        let mut per_second = 0_u32;
+        for organizer in ready {
+            if let Some(Ok(sending)) = self.memory.organizer(organizer)?.map(|known| &known.sending) {
+                per_second = per_second.saturating_add(sending.pace.per_second);
+            }
+        }
         let fills = Duration::from_secs(1).saturating_mul(room) / per_second.max(1);
-        fills.max(SHORTEST_HORIZON).min(self.horizon)
+        Ok(fills.max(SHORTEST_HORIZON).min(self.horizon))
     }
 
     fn take_up(&mut self, grants: Vec<(Uuid, Grant)>) {

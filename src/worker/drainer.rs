@@ -165,7 +165,7 @@ impl Loop {
         if self.polled.is_none_or(|at| at.elapsed() >= Settings::current().poll_interval) {
             self.polled = Some(Instant::now());
             if let Some(drain) = &mut self.drain {
-                drain.look_again();
+                drain.forget_accounts();
             }
             rescue::rescue(run)?;
             let mirrored = rescue::mirror();
@@ -241,6 +241,9 @@ impl Loop {
             && let Some(drain) = &mut self.drain
         {
             drain.look_again();
+            if shared::take_accounts_changed(wake::own_database()) {
+                drain.forget_accounts();
+            }
         }
     }
 

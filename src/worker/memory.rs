@@ -1,5 +1,5 @@
 //! What a drain remembers of organizers between claims: account, opened token, templates. A second at most, and nothing
-//! once the queue, an account or a template was written to (their triggers wake the worker), so that a claim costs three
+//! once an account or a template was written to (their triggers tell the worker), so that a claim costs three
 //! statements instead of seven.
 
 use std::collections::HashMap;
@@ -21,9 +21,6 @@ use crate::worker::pool::Sender;
 /// Nothing is believed for longer.
 const BELIEVED: Duration = Duration::from_secs(1);
 
-/// Throughput of a number Meta has not upgraded.
-const USUAL: u32 = 80;
-
 /// What is remembered of all organizers.
 #[derive(Default)]
 pub struct Memory {
@@ -34,12 +31,6 @@ impl Memory {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.organizers.clear();
-    }
-
-    /// The throughput of an organizer's number, as far as it is known.
-    pub fn per_second(&self, id: &Uuid) -> u32 {
-        let known = self.organizers.get(id.as_bytes()).and_then(|(_, organizer)| organizer.as_ref());
-        known.map_or(USUAL, |organizer| organizer.account.per_second)
     }
 
     /// The organizer, read if it must be; None without an account.

@@ -15,6 +15,7 @@ const DEBIAN_PG_CONFIG: &str = "/usr/lib/postgresql/15/bin/pg_config";
 #[derive(Debug)]
 pub struct Programs {
     bin: PathBuf,
+    lib: PathBuf,
     share: PathBuf,
     /// Major version, for example 15.
     pub major: u32,
@@ -54,7 +55,13 @@ impl Programs {
             .next()
             .and_then(|n| n.parse().ok())
             .unwrap_or_else(|| panic!("no major version in {version:?}"));
-        Self { bin: ask("--bindir").into(), share: ask("--sharedir").into(), major, owner: owner_for_root() }
+        Self {
+            bin: ask("--bindir").into(),
+            lib: ask("--libdir").into(),
+            share: ask("--sharedir").into(),
+            major,
+            owner: owner_for_root(),
+        }
     }
 
     /// Fails with what to do when the extension is not installed.
@@ -93,7 +100,8 @@ impl Programs {
                 command.env_remove(&name);
             }
         }
-        command.env("LC_ALL", "C.UTF-8").current_dir("/");
+        // A server beside the system's own must not load the system's libpq into its WAL receiver.
+        command.env("LD_LIBRARY_PATH", &self.lib).env("LC_ALL", "C.UTF-8").current_dir("/");
         if let Some(Owner { uid, gid }) = self.owner {
             command.uid(uid).gid(gid).env("HOME", "/nonexistent");
         }
