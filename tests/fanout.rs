@@ -111,6 +111,31 @@ fn further_variables_come_from_the_attendees_own_columns_and_the_tasks_metadata(
 }
 
 #[test]
+fn a_variable_that_the_attendee_lacks_comes_from_order_event_or_task() {
+    let (_database, mut session) = host();
+    session.run("UPDATE attendees SET qr_code_url = NULL");
+    for (change, wanted) in [
+        ("SELECT 1", "from the task"),
+        ("UPDATE ai_events SET qr_code_url = 'from the event'", "from the event"),
+        ("ALTER TABLE orders ADD qr_code_url text DEFAULT 'from the order'", "from the order"),
+        ("UPDATE attendees SET qr_code_url = 'from the attendee'", "from the attendee"),
+        (
+            "UPDATE attendees SET attendee_info = attendee_info || '{\"qr_code_url\": \"from the form\"}'",
+            "from the form",
+        ),
+    ] {
+        session.run(change);
+        let task = task(&mut session, "check_in_instructions", None, json!({"qr_code_url": "from the task"}));
+        execute(&mut session, task);
+        let found: Vec<String> = session.values(
+            "SELECT DISTINCT template_variables ->> 'qr_code_url' FROM whatsapp_queue WHERE task_id = $1 AND status = 'queued'",
+            &[&task],
+        );
+        assert_eq!(found, [wanted], "{change}");
+    }
+}
+
+#[test]
 fn the_recipient_filter_is_applied() {
     for (filter, queued) in [
         (json!({}), 35),

@@ -1,6 +1,7 @@
 //! The settings: which there are, who may change them, what they refuse and what the two safety catches do.
 
-use harness::fixtures::{numbers, serving, simulator};
+use graph_simulator::Latency;
+use harness::fixtures::{numbers, serving, simulator, wait_for_accepted};
 use harness::{Cluster, Organizer};
 
 use crate::enqueue::assert_explained;
@@ -158,6 +159,34 @@ fn mode_off_holds_everything_and_live_lets_it_go() {
 }
 
 #[test]
+fn mode_off_stops_a_drain_that_is_under_way() {
+    let simulator = simulator();
+    simulator.set_latency(Latency::fixed(30));
+    let cluster = serving(&simulator).setting("whatsapp_pg.sender_threads", "8").start();
+    let database = cluster.database();
+    let mut session = database.connect();
+    let organizer = Organizer::create(&mut session);
+    organizer.enqueue(&mut session, &numbers(5_000));
+    wait_for_accepted(&simulator, 100);
+
+    cluster.configure("whatsapp_pg.mode", "off");
+    cluster.reload();
+    session.wait_for(
+        "the brake to be reported, and nothing to be in flight",
+        "SELECT note ~ 'mode' AND in_flight = 0 FROM wa_worker_status WHERE database = current_database()",
+        &[],
+    );
+
+    // A commit wakes the worker; it looks, and sends nothing.
+    let accepted = simulator.stats().accepted;
+    let before: String = session.value("SELECT last_pass_at::text FROM wa_worker_status", &[]);
+    organizer.enqueue(&mut session, &["+447400123456".into()]);
+    session.wait_for("it to look", "SELECT last_pass_at::text <> $1 FROM wa_worker_status", &[&before]);
+    assert_eq!(simulator.stats().accepted, accepted);
+    assert!(accepted < 4_000, "{accepted} of 5,000 had left before the brake worked");
+}
+
+#[test]
 fn only_to_lets_nothing_leave_for_anybody_else() {
     let simulator = simulator();
     let cluster = serving(&simulator).setting("whatsapp_pg.only_to", "'+573001000000, +573001000002'").start();
@@ -169,7 +198,7 @@ fn only_to_lets_nothing_leave_for_anybody_else() {
     organizer.wait_for_count(&mut session, "sent", 2);
     session.wait_for(
         "the others to be held with the reason",
-        "SELECT count(*) = 3 FROM whatsapp_messages WHERE state <> 'sent' AND (error || next_step) ~ 'only_to'",
+        "SELECT count(*) = 3 FROM whatsapp_messages WHERE state <> 'sent' AND concat(error, next_step) ~ 'only_to'",
         &[],
     );
 

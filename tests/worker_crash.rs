@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use graph_simulator::{Latency, Simulator};
-use harness::fixtures::{numbers, serving, simulator, wait_for_accepted, wait_for_drainer, wait_for_in_flight};
+use harness::fixtures::{
+    numbers, reminder_variables, serving, simulator, wait_for_accepted, wait_for_drainer, wait_for_in_flight,
+};
 use harness::{Cluster, Organizer, Session, Stop};
 use uuid::Uuid;
 
@@ -196,6 +198,11 @@ fn a_standby_is_silent_and_sends_once_it_is_promoted() {
         on_standby.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'whatsapp_pg%'", &[]);
     assert_eq!(workers, 0, "a standby runs no worker");
     let refusal = on_standby.refusal("SELECT wa_process_batch()", &[]);
+    assert_eq!(refusal.sqlstate, "25006", "{refusal:#?}");
+    let refusal = on_standby.refusal(
+        "SELECT wa_enqueue(user_id => $1, recipients => $2, template_name => 'event_reminder_24h', variables => $3)",
+        &[&organizer.id, &numbers(1), &reminder_variables()],
+    );
     assert_eq!(refusal.sqlstate, "25006", "{refusal:#?}");
     assert!(on_standby.value::<bool>("SELECT count(*) > 0 FROM wa_rate_status($1)", &[&organizer.id]));
 

@@ -79,6 +79,13 @@ fn run(id: &Uuid, caller: &Caller) -> Result<()> {
         Error::new(Kind::UndefinedObject, format!("WhatsApp is not configured for organizer {}", event.organizer))
             .hint("Run wa_configure() with the organizer's number and token, then set the task to pending and executing again.")
     })?;
+    if !account.is_active {
+        return Err(Error::new(
+            Kind::NotReady,
+            format!("the WhatsApp account of organizer {} is not active", event.organizer),
+        )
+        .hint("Run wa_configure(…, status => 'active'), then set the task to pending and executing again."));
+    }
     let metadata = match &task.metadata.0 {
         Value::Object(metadata) => metadata.clone(),
         _ => {

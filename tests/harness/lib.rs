@@ -8,12 +8,14 @@
 //! - [`cluster`] starts, stops and crashes servers; [`copies`] makes standbys, dumps and upgrades;
 //! - [`database`] gives each test a database of its own, [`session`] speaks SQL to it;
 //! - [`fixtures`] has the organizers and templates that most tests need;
+//! - [`arrivals`] says how densely messages arrived;
 //! - [`wait`] waits for a condition instead of sleeping.
 //!
 //! The tests see what a client sees: nothing here links the extension.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod arrivals;
 pub mod cluster;
 pub mod copies;
 pub mod database;
@@ -25,6 +27,7 @@ pub mod scratch;
 pub mod session;
 pub mod wait;
 
+pub use arrivals::most_within;
 pub use cluster::{Cluster, Stop};
 pub use database::Database;
 pub use fixtures::Organizer;

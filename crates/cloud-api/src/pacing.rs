@@ -12,6 +12,10 @@ const SECOND_US: i64 = 1_000_000;
 /// slots are spread over this much more than a second: 80/s leave as 79.6/s, 1,000/s as 995/s.
 pub const JITTER_US: i64 = 5_000;
 
+/// For slow numbers, where a fifth of the distance between two slots is more than that, up to twice as much: it costs a
+/// hundredth of the rate at the most.
+const SLOW_JITTER_US: i64 = 2 * JITTER_US;
+
 /// No reservation reaches further ahead than this, whatever horizon is asked for: one minute.
 ///
 /// So a first free slot further ahead than this was not written by this clock: the clock was set back since. Then
@@ -46,6 +50,10 @@ impl Slice {
     }
 }
 
+fn jitter_us(rate: i64) -> i64 {
+    (SECOND_US / rate / 5).clamp(JITTER_US, SLOW_JITTER_US)
+}
+
 impl Pace {
     /// Distance between two slots: one second and the jitter allowed for, divided by the rate, rounded up. The whole of
     /// time when the rate is zero.
@@ -53,7 +61,7 @@ impl Pace {
     pub fn interval_us(self) -> i64 {
         match i64::from(self.per_second) {
             0 => i64::MAX,
-            rate => (SECOND_US + JITTER_US + rate - 1) / rate,
+            rate => (SECOND_US + jitter_us(rate) + rate - 1) / rate,
         }
     }
 
@@ -63,7 +71,7 @@ impl Pace {
     pub fn least_gap_us(self) -> i64 {
         match i64::from(self.per_second) {
             0 => i64::MAX,
-            rate => (SECOND_US + JITTER_US / 2 + rate - 1) / rate,
+            rate => (SECOND_US + jitter_us(rate) / 2 + rate - 1) / rate,
         }
     }
 
@@ -132,8 +140,8 @@ mod tests {
 
     #[test]
     fn a_rate_that_does_not_divide_the_second_is_rounded_to_the_safe_side() {
-        assert_eq!(pace(3).interval_us(), 335_000);
-        assert_eq!(pace(1).interval_us(), SECOND_US + JITTER_US);
+        assert_eq!(pace(3).interval_us(), 336_667);
+        assert_eq!(pace(1).interval_us(), SECOND_US + SLOW_JITTER_US);
         assert_eq!(pace(5_000_000).interval_us(), 1);
     }
 

@@ -78,11 +78,7 @@ impl AnswerBody {
 
     /// Sends each byte after `interval`.
     pub(crate) fn drip(bytes: Bytes, interval: Duration) -> Self {
-        Self::of(Kind::Drip {
-            rest: bytes,
-            interval,
-            next: Box::pin(sleep_until(Instant::now() + interval)),
-        })
+        Self::of(Kind::Drip { rest: bytes, interval, next: Box::pin(sleep_until(Instant::now() + interval)) })
     }
 
     /// Sends the first half.
@@ -98,10 +94,7 @@ impl AnswerBody {
     }
 
     fn of(kind: Kind) -> Self {
-        Self {
-            kind,
-            _in_flight: None,
-        }
+        Self { kind, _in_flight: None }
     }
 }
 
@@ -121,10 +114,7 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = CutOff;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let data = match &mut self.kind {
             Kind::Whole(bytes) => std::mem::take(bytes),
             Kind::Padded { head, padding } if head.is_empty() => {
@@ -133,11 +123,7 @@ impl Body for AnswerBody {
                 Bytes::from_static(&BLANKS).slice(..size as usize)
             }
             Kind::Padded { head, .. } => std::mem::take(head),
-            Kind::Drip {
-                rest,
-                interval,
-                next,
-            } => {
+            Kind::Drip { rest, interval, next } => {
                 if !rest.is_empty() {
                     std::task::ready!(next.as_mut().poll(cx));
                     let again = next.deadline() + *interval;

@@ -19,10 +19,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self {
-            origin: Instant::now(),
-            started_at: SystemTime::now(),
-        }
+        Self { origin: Instant::now(), started_at: SystemTime::now() }
     }
 
     pub(crate) fn now(&self) -> Micros {

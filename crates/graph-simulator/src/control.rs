@@ -33,10 +33,7 @@ type Handled = Result<Bytes, (StatusCode, String)>;
 pub(crate) async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, Break> {
     let (head, body) = request.into_parts();
     let Some(body) = read(body, MAX_BODY).await? else {
-        return reply(Err((
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is too large".to_owned(),
-        )));
+        return reply(Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large".to_owned())));
     };
     let name = head.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let query = parse_query(head.uri.query().unwrap_or_default());
@@ -51,13 +48,7 @@ fn reply(handled: Handled) -> Result<Answer, Break> {
     Reply::json(status, body).answer()
 }
 
-fn dispatch(
-    state: &State,
-    method: &Method,
-    name: &str,
-    query: &BTreeMap<String, String>,
-    body: &[u8],
-) -> Handled {
+fn dispatch(state: &State, method: &Method, name: &str, query: &BTreeMap<String, String>, body: &[u8]) -> Handled {
     match (method.as_str(), name) {
         ("GET", "stats") => show(&state.stats()),
         ("GET", "accepted") => {
@@ -70,9 +61,7 @@ fn dispatch(
         }
         ("GET", "messages") => {
             let limit = match query.get("limit") {
-                Some(text) => text
-                    .parse()
-                    .map_err(|_| bad("\"limit\" must be a number"))?,
+                Some(text) => text.parse().map_err(|_| bad("\"limit\" must be a number"))?,
                 None => DEFAULT_LIMIT,
             };
             show(&state.recent.last(limit))
@@ -111,22 +100,16 @@ fn dispatch(
         }
         (
             _,
-            "stats" | "accepted" | "duplicates" | "messages" | "arrivals" | "accounts"
-            | "templates" | "faults" | "latency" | "reset",
-        ) => Err((
-            StatusCode::METHOD_NOT_ALLOWED,
-            format!("{name} does not take {method}"),
-        )),
-        _ => Err((
-            StatusCode::NOT_FOUND,
-            format!("no control named \"{name}\"; GET / lists them"),
-        )),
+            "stats" | "accepted" | "duplicates" | "messages" | "arrivals" | "accounts" | "templates" | "faults"
+            | "latency" | "reset",
+        ) => Err((StatusCode::METHOD_NOT_ALLOWED, format!("{name} does not take {method}"))),
+        _ => Err((StatusCode::NOT_FOUND, format!("no control named \"{name}\"; GET / lists them"))),
     }
 }
 
 fn show(value: &impl Serialize) -> Handled {
-    let mut bytes = serde_json::to_vec(value)
-        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let mut bytes =
+        serde_json::to_vec(value).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     bytes.push(b'\n');
     Ok(bytes.into())
 }
@@ -139,14 +122,8 @@ fn bad(message: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, message.into())
 }
 
-fn required<'q>(
-    query: &'q BTreeMap<String, String>,
-    name: &str,
-) -> Result<&'q str, (StatusCode, String)> {
-    query
-        .get(name)
-        .map(String::as_str)
-        .ok_or_else(|| bad(format!("the query needs \"{name}\"")))
+fn required<'q>(query: &'q BTreeMap<String, String>, name: &str) -> Result<&'q str, (StatusCode, String)> {
+    query.get(name).map(String::as_str).ok_or_else(|| bad(format!("the query needs \"{name}\"")))
 }
 
 fn parse_query(query: &str) -> BTreeMap<String, String> {
@@ -175,9 +152,7 @@ fn percent_decode(text: &str) -> String {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

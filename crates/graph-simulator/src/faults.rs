@@ -30,23 +30,12 @@ pub struct FaultRule {
 impl FaultRule {
     /// A rule that strikes every request.
     pub fn always(action: Action) -> Self {
-        Self {
-            matching: Match::default(),
-            action,
-            accept: None,
-        }
+        Self { matching: Match::default(), action, accept: None }
     }
 
     /// A rule that strikes the first `count` requests.
     pub fn first(count: u64, action: Action) -> Self {
-        Self {
-            matching: Match {
-                first: Some(count),
-                ..Match::default()
-            },
-            action,
-            accept: None,
-        }
+        Self { matching: Match { first: Some(count), ..Match::default() }, action, accept: None }
     }
 
     pub(crate) fn accepts(&self) -> bool {
@@ -166,10 +155,7 @@ pub struct StatusAnswer {
 
 impl Action {
     fn accepts_by_default(&self) -> bool {
-        let hides_it = matches!(
-            self,
-            Self::ResetAfterAccept | Self::EmptyBody | Self::NotJson
-        );
+        let hides_it = matches!(self, Self::ResetAfterAccept | Self::EmptyBody | Self::NotJson);
         hides_it || self.shows_usual_answer()
     }
 
@@ -188,9 +174,7 @@ impl Action {
 
 /// A rule that makes no sense, in words.
 fn complaint(rule: &FaultRule) -> Option<String> {
-    let Match {
-        every, probability, ..
-    } = rule.matching;
+    let Match { every, probability, .. } = rule.matching;
     if every == Some(0) {
         return Some("\"every\" must be at least 1".to_owned());
     }
@@ -205,10 +189,9 @@ fn complaint(rule: &FaultRule) -> Option<String> {
             let valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
             (!valid).then(|| format!("\"{name}\" is not a header that HTTP allows"))
         }),
-        Action::SlowBody {
-            ms_per_byte: None,
-            total_ms: None,
-        } => Some("\"slow_body\" needs \"ms_per_byte\" or \"total_ms\"".to_owned()),
+        Action::SlowBody { ms_per_byte: None, total_ms: None } => {
+            Some("\"slow_body\" needs \"ms_per_byte\" or \"total_ms\"".to_owned())
+        }
         _ => None,
     }
 }
@@ -236,22 +219,12 @@ impl FaultScript {
                 return Err(format!("fault rule {index}: {complaint}"));
             }
         }
-        let arm = |rule| ArmedRule {
-            rule,
-            seen: AtomicU64::new(0),
-            struck: AtomicU64::new(0),
-        };
-        Ok(Self {
-            rules: rules.into_iter().map(arm).collect(),
-        })
+        let arm = |rule| ArmedRule { rule, seen: AtomicU64::new(0), struck: AtomicU64::new(0) };
+        Ok(Self { rules: rules.into_iter().map(arm).collect() })
     }
 
     /// The first rule that strikes this request, with its place in the script.
-    pub(crate) fn strike(
-        &self,
-        phone_number_id: &str,
-        to: &Recipient,
-    ) -> Option<(usize, &FaultRule)> {
+    pub(crate) fn strike(&self, phone_number_id: &str, to: &Recipient) -> Option<(usize, &FaultRule)> {
         self.rules
             .iter()
             .enumerate()
@@ -265,10 +238,7 @@ impl FaultScript {
 
     /// Strikes of each rule, in their order.
     pub(crate) fn strikes(&self) -> Vec<u64> {
-        self.rules
-            .iter()
-            .map(|armed| armed.struck.load(Ordering::Relaxed))
-            .collect()
+        self.rules.iter().map(|armed| armed.struck.load(Ordering::Relaxed)).collect()
     }
 
     pub(crate) fn reset(&self) {
@@ -282,40 +252,28 @@ impl FaultScript {
 impl ArmedRule {
     fn strikes(&self, phone_number_id: &str, to: &Recipient) -> bool {
         let when = &self.rule.matching;
-        let meets = when
-            .phone_number_id
-            .as_ref()
-            .is_none_or(|id| id == phone_number_id)
+        let meets = when.phone_number_id.as_ref().is_none_or(|id| id == phone_number_id)
             && when.to.as_ref().is_none_or(|exact| *exact == to.input)
-            && when
-                .to_prefix
-                .as_ref()
-                .is_none_or(|prefix| to.input.starts_with(prefix.as_str()));
+            && when.to_prefix.as_ref().is_none_or(|prefix| to.input.starts_with(prefix.as_str()));
         if !meets {
             return false;
         }
         let seen = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
         if when.every.is_some_and(|every| !seen.is_multiple_of(every))
-            || when
-                .probability
-                .is_some_and(|p| chance(when.seed, seen) >= p)
+            || when.probability.is_some_and(|p| chance(when.seed, seen) >= p)
         {
             return false;
         }
         let limit = when.first.unwrap_or(u64::MAX);
         self.struck
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |struck| {
-                (struck < limit).then_some(struck + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |struck| (struck < limit).then_some(struck + 1))
             .is_ok()
     }
 }
 
 /// A number in `0..1` that depends on seed and turn alone (the SplitMix64 finalizer).
 pub(crate) fn chance(seed: u64, turn: u64) -> f64 {
-    let mut word = seed
-        .wrapping_add(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-        .wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut word = seed.wrapping_add(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^= word >> 31;
@@ -338,9 +296,7 @@ mod tests {
     }
 
     fn pattern(script: &FaultScript, count: usize) -> Vec<usize> {
-        (1..=count)
-            .filter_map(|turn| script.strike("1", &to("+5511900000000")).map(|_| turn))
-            .collect()
+        (1..=count).filter_map(|turn| script.strike("1", &to("+5511900000000")).map(|_| turn)).collect()
     }
 
     #[test]
@@ -358,8 +314,7 @@ mod tests {
 
     #[test]
     fn probability_is_kept_and_repeats_with_the_seed() {
-        let rules =
-            json!([{"match": {"probability": 0.3, "seed": 7}, "action": "reset_after_accept"}]);
+        let rules = json!([{"match": {"probability": 0.3, "seed": 7}, "action": "reset_after_accept"}]);
         let struck = pattern(&script(rules.clone()), 10_000);
         assert!((2_800..3_200).contains(&struck.len()), "{}", struck.len());
         assert_eq!(struck, pattern(&script(rules), 10_000));
@@ -375,8 +330,7 @@ mod tests {
             {"match": {"to": "+5511900000001"}, "action": {"error": {"code": 131026}}},
             {"match": {"to_prefix": "+55", "phone_number_id": "1"}, "action": "garbage"}
         ]));
-        let struck =
-            |id: &str, number: &str| script.strike(id, &to(number)).map(|(index, _)| index);
+        let struck = |id: &str, number: &str| script.strike(id, &to(number)).map(|(index, _)| index);
         assert_eq!(struck("1", "+5511900000001"), Some(0));
         assert_eq!(struck("1", "+5511900000002"), Some(1));
         assert_eq!(struck("2", "+5511900000002"), None);
@@ -392,10 +346,7 @@ mod tests {
             json!({"action": {"status": {"http": 500, "headers": {"bad name": "x"}}}}),
             json!({"action": {"slow_body": {}}}),
         ] {
-            let rules = vec![
-                FaultRule::always(Action::Garbage),
-                serde_json::from_value(rule.clone()).unwrap(),
-            ];
+            let rules = vec![FaultRule::always(Action::Garbage), serde_json::from_value(rule.clone()).unwrap()];
             let refused = FaultScript::arm(rules).unwrap_err();
             assert!(refused.starts_with("fault rule 1: "), "{rule}: {refused}");
         }
@@ -408,11 +359,7 @@ mod tests {
         assert!(accepts(json!({"action": "html_502", "accept": true})));
         assert!(accepts(json!({"action": {"slow_body": {"total_ms": 1}}})));
         assert!(!accepts(json!({"action": {"hang": {"ms": 1}}})));
-        assert!(accepts(
-            json!({"action": "reset_after_accept", "accept": false})
-        ));
-        assert!(!accepts(
-            json!({"action": "reset_before_accept", "accept": true})
-        ));
+        assert!(accepts(json!({"action": "reset_after_accept", "accept": false})));
+        assert!(!accepts(json!({"action": "reset_before_accept", "accept": true})));
     }
 }

@@ -102,12 +102,7 @@ impl Ledger {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            found.extend(
-                shard
-                    .iter()
-                    .filter(|(_, count)| wanted(**count))
-                    .map(|(id, count)| (id.to_string(), *count)),
-            );
+            found.extend(shard.iter().filter(|(_, count)| wanted(**count)).map(|(id, count)| (id.to_string(), *count)));
         }
         found.sort();
         found
@@ -129,18 +124,10 @@ mod tests {
         for id in ["a", "b", "a"] {
             ledger.accept(id);
         }
-        assert_eq!(
-            (ledger.count("a"), ledger.count("b"), ledger.count("c")),
-            (2, 1, 0)
-        );
+        assert_eq!((ledger.count("a"), ledger.count("b"), ledger.count("c")), (2, 1, 0));
         assert_eq!(ledger.duplicates(), [("a".to_owned(), 2)]);
         assert_eq!(ledger.all().len(), 2);
-        let expected = Totals {
-            accepted: 3,
-            distinct: 2,
-            duplicated: 1,
-            untracked: 0,
-        };
+        let expected = Totals { accepted: 3, distinct: 2, duplicated: 1, untracked: 0 };
         assert_eq!(ledger.totals(), expected);
     }
 
@@ -151,12 +138,7 @@ mod tests {
             ledger.accept(id);
         }
         assert_eq!((ledger.count("a"), ledger.count("c")), (2, 0));
-        let expected = Totals {
-            accepted: 4,
-            distinct: 2,
-            duplicated: 1,
-            untracked: 1,
-        };
+        let expected = Totals { accepted: 4, distinct: 2, duplicated: 1, untracked: 1 };
         assert_eq!(ledger.totals(), expected);
         ledger.reset();
         assert_eq!(ledger.totals(), Totals::default());

@@ -44,11 +44,7 @@ impl SlidingSecond {
     pub(crate) fn arrive(&mut self, at: Micros) -> usize {
         // Two threads may stamp in one order and get here in the other.
         let at = self.arrivals.back().map_or(at, |last| at.max(*last));
-        while self
-            .arrivals
-            .front()
-            .is_some_and(|first| at.saturating_sub(*first) >= SECOND)
-        {
+        while self.arrivals.front().is_some_and(|first| at.saturating_sub(*first) >= SECOND) {
             self.arrivals.pop_front();
         }
         self.arrivals.push_back(at);
@@ -126,10 +122,8 @@ impl PairBuckets {
             self.prune_above = self.full_at.len() * 2;
         }
         let full_at = self.full_at.entry(recipient).or_insert(0);
-        *full_at = (*full_at)
-            .max(now)
-            .saturating_add(Self::REFILL)
-            .min(now.saturating_add(Self::CAPACITY * Self::REFILL));
+        *full_at =
+            (*full_at).max(now).saturating_add(Self::REFILL).min(now.saturating_add(Self::CAPACITY * Self::REFILL));
     }
 }
 
@@ -142,11 +136,7 @@ mod tests {
         let mut window = SlidingSecond::default();
         assert_eq!(window.arrive(0), 1);
         assert_eq!(window.arrive(999_999), 2);
-        assert_eq!(
-            window.arrive(1_000_000),
-            2,
-            "the arrival one second ago has left"
-        );
+        assert_eq!(window.arrive(1_000_000), 2, "the arrival one second ago has left");
         assert_eq!(window.arrive(3_000_000), 1);
         assert_eq!(window.worst(), 2);
     }

@@ -61,10 +61,7 @@ fn run() -> Result<(), String> {
         say(format_args!("Graph API stand-in on {}", simulator.url()))?;
     }
     if let (Some(url), Some(ca)) = (simulator.tls_url(), simulator.ca_pem_path()) {
-        say(format_args!(
-            "Graph API stand-in on {url} (trust {})",
-            ca.display()
-        ))?;
+        say(format_args!("Graph API stand-in on {url} (trust {})", ca.display()))?;
     }
     signals.wait();
     let stats = simulator.stats();
@@ -79,9 +76,7 @@ fn run() -> Result<(), String> {
 
 fn say(line: impl Display) -> Result<(), String> {
     let mut out = io::stdout();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .map_err(|error| error.to_string())
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| error.to_string())
 }
 
 /// SIGINT and SIGTERM, watched from the start so that none is missed.
@@ -94,21 +89,12 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let (interrupt, terminate) = {
             let _context = runtime.enter();
-            (
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-            )
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
         };
-        Ok(Self {
-            runtime,
-            interrupt,
-            terminate,
-        })
+        Ok(Self { runtime, interrupt, terminate })
     }
 
     fn wait(mut self) {
@@ -123,10 +109,7 @@ impl Signals {
 
 /// Reads the command line; `None` when it only asked for help or the version.
 fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, String> {
-    let mut options = Options {
-        listen: Some(([127, 0, 0, 1], 8090).into()),
-        ..Options::default()
-    };
+    let mut options = Options { listen: Some(([127, 0, 0, 1], 8090).into()), ..Options::default() };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
@@ -134,9 +117,10 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
                 let text: String = value(&mut parser, "listen")?;
                 options.listen = match text.as_str() {
                     "off" => None,
-                    text => Some(text.parse().map_err(|_| {
-                        format!("--listen takes an address like 127.0.0.1:8090, not \"{text}\"")
-                    })?),
+                    text => Some(
+                        text.parse()
+                            .map_err(|_| format!("--listen takes an address like 127.0.0.1:8090, not \"{text}\""))?,
+                    ),
                 };
             }
             Long("tls-listen") => options.tls_listen = Some(value(&mut parser, "tls-listen")?),
@@ -151,12 +135,10 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
             }
             Long("strict") => options.strict = true,
             Long("messages-per-second") => {
-                options.default_limits.messages_per_second =
-                    Some(value(&mut parser, "messages-per-second")?);
+                options.default_limits.messages_per_second = Some(value(&mut parser, "messages-per-second")?);
             }
             Long("daily-recipients") => {
-                options.default_limits.daily_recipients =
-                    Some(value(&mut parser, "daily-recipients")?);
+                options.default_limits.daily_recipients = Some(value(&mut parser, "daily-recipients")?);
             }
             Long("pair-limit") => options.default_limits.pair = true,
             Long("count-only") => options.default_limits.count_only = true,

@@ -66,8 +66,7 @@ impl Kept {
                 .iter()
                 .map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())))
                 .collect(),
-            body: serde_json::from_slice(&self.body)
-                .unwrap_or_else(|_| Value::String(text(&self.body))),
+            body: serde_json::from_slice(&self.body).unwrap_or_else(|_| Value::String(text(&self.body))),
             outcome: self.outcome.clone(),
         }
     }
@@ -82,10 +81,7 @@ pub(crate) struct Recent {
 
 impl Recent {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            kept: Mutex::default(),
-        }
+        Self { capacity, kept: Mutex::default() }
     }
 
     pub(crate) fn keeps_any(&self) -> bool {
@@ -98,11 +94,7 @@ impl Recent {
         request.body = Bytes::copy_from_slice(&request.body);
         let dropped = {
             let mut kept = self.kept.lock();
-            let dropped = if kept.len() >= self.capacity {
-                kept.pop_front()
-            } else {
-                None
-            };
+            let dropped = if kept.len() >= self.capacity { kept.pop_front() } else { None };
             kept.push_back(request);
             dropped
         };

@@ -169,17 +169,12 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn put_account(&mut self, account: Account) {
-        self.accounts
-            .insert(account.phone_number_id.clone(), account);
+        self.accounts.insert(account.phone_number_id.clone(), account);
     }
 
     pub(crate) fn put_template(&mut self, template: Template) {
-        let languages = self
-            .templates
-            .entry(template.waba_id.clone())
-            .or_default()
-            .entry(template.name.clone())
-            .or_default();
+        let languages =
+            self.templates.entry(template.waba_id.clone()).or_default().entry(template.name.clone()).or_default();
         languages.retain(|known| known.language != template.language);
         languages.push(template);
     }
@@ -204,10 +199,7 @@ impl Registry {
 
     /// The languages of a template; empty when nothing of that name is registered.
     pub(crate) fn template(&self, waba_id: &str, name: &str) -> &[Template] {
-        self.templates
-            .get(waba_id)
-            .and_then(|names| names.get(name))
-            .map_or(&[], Vec::as_slice)
+        self.templates.get(waba_id).and_then(|names| names.get(name)).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn accounts(&self) -> Vec<Account> {
@@ -217,16 +209,8 @@ impl Registry {
     }
 
     pub(crate) fn templates(&self) -> Vec<Template> {
-        let mut templates: Vec<_> = self
-            .templates
-            .values()
-            .flat_map(HashMap::values)
-            .flatten()
-            .cloned()
-            .collect();
-        templates.sort_by(|a, b| {
-            (&a.waba_id, &a.name, &a.language).cmp(&(&b.waba_id, &b.name, &b.language))
-        });
+        let mut templates: Vec<_> = self.templates.values().flat_map(HashMap::values).flatten().cloned().collect();
+        templates.sort_by(|a, b| (&a.waba_id, &a.name, &a.language).cmp(&(&b.waba_id, &b.name, &b.language)));
         templates
     }
 }
@@ -248,11 +232,8 @@ mod tests {
         registry.put_template(Template::approved("w", "t", "en", "old"));
         registry.put_template(Template::approved("w", "t", "en", "new"));
         registry.put_template(Template::approved("w", "t", "de", "neu"));
-        let bodies: Vec<_> = registry
-            .template("w", "t")
-            .iter()
-            .filter_map(|template| template.body.as_deref())
-            .collect();
+        let bodies: Vec<_> =
+            registry.template("w", "t").iter().filter_map(|template| template.body.as_deref()).collect();
         assert_eq!(bodies, ["new", "neu"]);
     }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE,
-};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 use crate::answer::{Answer, AnswerBody, Break};
@@ -31,12 +29,7 @@ pub(crate) struct Reply {
 
 #[derive(Debug)]
 enum Kind {
-    Http {
-        status: StatusCode,
-        headers: HeaderMap,
-        body: Bytes,
-        shape: Shape,
-    },
+    Http { status: StatusCode, headers: HeaderMap, body: Bytes, shape: Shape },
     Broken(Break),
 }
 
@@ -52,15 +45,7 @@ impl Reply {
     fn http(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self {
-            kind: Kind::Http {
-                status,
-                headers,
-                body,
-                shape: Shape::Whole,
-            },
-            after: Duration::ZERO,
-        }
+        Self { kind: Kind::Http { status, headers, body, shape: Shape::Whole }, after: Duration::ZERO }
     }
 
     pub(crate) fn json(status: StatusCode, body: Bytes) -> Self {
@@ -68,30 +53,18 @@ impl Reply {
     }
 
     pub(crate) fn html(status: StatusCode, page: &'static str) -> Self {
-        Self::http(
-            status,
-            "text/html; charset=utf-8",
-            Bytes::from_static(page.as_bytes()),
-        )
+        Self::http(status, "text/html; charset=utf-8", Bytes::from_static(page.as_bytes()))
     }
 
     pub(crate) fn text(status: StatusCode, text: &'static str) -> Self {
-        Self::http(
-            status,
-            "text/plain; charset=utf-8",
-            Bytes::from_static(text.as_bytes()),
-        )
+        Self::http(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
     }
 
     /// An error with the challenge that Graph adds to it.
     pub(crate) fn error(error: GraphError, ids: &Ids) -> Self {
         let status = StatusCode::from_u16(error.http).unwrap_or(StatusCode::BAD_REQUEST);
         let reply = Self::json(status, error.body(&ids.trace()));
-        let kind = if status == StatusCode::UNAUTHORIZED {
-            "invalid_token"
-        } else {
-            "invalid_request"
-        };
+        let kind = if status == StatusCode::UNAUTHORIZED { "invalid_token" } else { "invalid_request" };
         let message = error.message.replace(['"', '\\'], "'");
         let challenge = format!("OAuth \"Facebook Platform\" \"{kind}\" \"{message}\"");
         match HeaderValue::try_from(challenge) {
@@ -101,15 +74,11 @@ impl Reply {
     }
 
     pub(crate) fn redirect(target: &'static str) -> Self {
-        Self::json(StatusCode::TEMPORARY_REDIRECT, Bytes::new())
-            .header(LOCATION, HeaderValue::from_static(target))
+        Self::json(StatusCode::TEMPORARY_REDIRECT, Bytes::new()).header(LOCATION, HeaderValue::from_static(target))
     }
 
     pub(crate) fn broken(how: Break) -> Self {
-        Self {
-            kind: Kind::Broken(how),
-            after: Duration::ZERO,
-        }
+        Self { kind: Kind::Broken(how), after: Duration::ZERO }
     }
 
     /// Sends it this much later.
@@ -137,9 +106,7 @@ impl Reply {
     /// Adds headers that a fault script names; it was armed only if HTTP allows them.
     pub(crate) fn with_headers(mut self, extra: BTreeMap<String, String>) -> Self {
         for (name, value) in extra {
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::try_from(name), HeaderValue::try_from(value))
-            {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 self = self.header(name, value);
             }
         }
@@ -169,12 +136,7 @@ impl Reply {
     }
 
     /// Sends the answer of a Graph endpoint.
-    pub(crate) async fn send(
-        self,
-        ids: &Ids,
-        version: Version,
-        in_flight: InFlight,
-    ) -> Result<Answer, Break> {
+    pub(crate) async fn send(self, ids: &Ids, version: Version, in_flight: InFlight) -> Result<Answer, Break> {
         if !self.after.is_zero() {
             tokio::time::sleep(self.after).await;
         }
@@ -195,12 +157,7 @@ impl Reply {
     /// The bare answer.
     pub(crate) fn answer(self) -> Result<Answer, Break> {
         let (status, headers, body, shape) = match self.kind {
-            Kind::Http {
-                status,
-                headers,
-                body,
-                shape,
-            } => (status, headers, body, shape),
+            Kind::Http { status, headers, body, shape } => (status, headers, body, shape),
             Kind::Broken(how) => return Err(how),
         };
         let body = match shape {

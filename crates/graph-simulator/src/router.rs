@@ -36,11 +36,7 @@ POST /_control/reset                         forget what happened
 ";
 
 /// Answers one request from `peer`.
-pub(crate) async fn route(
-    state: Arc<State>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Result<Answer, Break> {
+pub(crate) async fn route(state: Arc<State>, peer: SocketAddr, request: Request<Incoming>) -> Result<Answer, Break> {
     let path = request.uri().path();
     if path == "/" {
         return Reply::text(StatusCode::OK, HELP).answer();
@@ -52,8 +48,7 @@ pub(crate) async fn route(
     if path.starts_with(control::PREFIX) {
         // Whoever the simulator listens to, only its own machine steers it.
         if !is_loopback(peer.ip()) {
-            return Reply::text(StatusCode::FORBIDDEN, "control is for the local machine\n")
-                .answer();
+            return Reply::text(StatusCode::FORBIDDEN, "control is for the local machine\n").answer();
         }
         return control::handle(state, request).await;
     }
@@ -85,15 +80,8 @@ async fn graph(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, 
         Ok(None) => Err(GraphError::body_too_large(limit)),
         Err(gone) => return Err(gone),
     };
-    let call = Call {
-        version,
-        asked_version,
-        phone_number_id,
-        method: head.method,
-        headers: head.headers,
-        arrived,
-        body,
-    };
+    let call =
+        Call { version, asked_version, phone_number_id, method: head.method, headers: head.headers, arrived, body };
     messages::handle(state, call, in_flight).await
 }
 

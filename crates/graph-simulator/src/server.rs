@@ -57,12 +57,7 @@ pub(crate) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, stat
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    state: Arc<State>,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let _open = state.connections.enter();
     // Without it small answers may wait for the client's acknowledgement. Failing is harmless.
     drop(stream.set_nodelay(true));
@@ -106,10 +101,7 @@ async fn serve<S: Resettable + 'static>(stream: S, peer: SocketAddr, state: Arc<
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let mut stream = connection.into_parts().io.into_inner();
-    let how = ended
-        .err()
-        .and_then(|error| error.source()?.downcast_ref::<Break>().copied())
-        .unwrap_or(Break::Close);
+    let how = ended.err().and_then(|error| error.source()?.downcast_ref::<Break>().copied()).unwrap_or(Break::Close);
     // The client may be gone already; then there is nothing left to say.
     match how {
         Break::Reset => {

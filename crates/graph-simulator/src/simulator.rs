@@ -125,14 +125,8 @@ impl Simulator {
                 runtime.shutdown_timeout(STOP_TIMEOUT);
             })
             .map_err(Error::Threads)?;
-        let mut simulator = Self {
-            state,
-            address: None,
-            tls_address: None,
-            ca_file,
-            stop: Some(stop),
-            thread: Some(thread),
-        };
+        let mut simulator =
+            Self { state, address: None, tls_address: None, ca_file, stop: Some(stop), thread: Some(thread) };
         match started.recv() {
             Ok(listening) => {
                 (simulator.address, simulator.tls_address) = listening?;
@@ -178,26 +172,22 @@ impl Simulator {
 
     /// Registers an account, or replaces the one of the same phone number id.
     pub fn put_account(&self, account: Account) {
-        self.state
-            .change_registry(|registry| registry.put_account(account));
+        self.state.change_registry(|registry| registry.put_account(account));
     }
 
     /// Replaces all registered accounts.
     pub fn set_accounts(&self, accounts: Vec<Account>) {
-        self.state
-            .change_registry(|registry| registry.set_accounts(accounts));
+        self.state.change_registry(|registry| registry.set_accounts(accounts));
     }
 
     /// Registers a template, or replaces the one of the same account, name and language.
     pub fn put_template(&self, template: Template) {
-        self.state
-            .change_registry(|registry| registry.put_template(template));
+        self.state.change_registry(|registry| registry.put_template(template));
     }
 
     /// Replaces all registered templates.
     pub fn set_templates(&self, templates: Vec<Template>) {
-        self.state
-            .change_registry(|registry| registry.set_templates(templates));
+        self.state.change_registry(|registry| registry.set_templates(templates));
     }
 
     /// Replaces the fault script; an empty one ends all faults.
@@ -205,8 +195,7 @@ impl Simulator {
     /// # Errors
     /// [`Error::Fault`] names the rule that makes no sense; the old script then stays.
     pub fn set_faults(&self, rules: Vec<FaultRule>) -> Result<()> {
-        self.state
-            .set_faults(FaultScript::arm(rules).map_err(Error::Fault)?);
+        self.state.set_faults(FaultScript::arm(rules).map_err(Error::Fault)?);
         Ok(())
     }
 
@@ -270,11 +259,7 @@ impl Drop for Simulator {
 
 type Listening = (Option<SocketAddr>, Option<SocketAddr>);
 
-fn listen(
-    runtime: &Runtime,
-    state: &Arc<State>,
-    acceptor: Option<tokio_rustls::TlsAcceptor>,
-) -> Result<Listening> {
+fn listen(runtime: &Runtime, state: &Arc<State>, acceptor: Option<tokio_rustls::TlsAcceptor>) -> Result<Listening> {
     let _context = runtime.enter();
     let open = |address: Option<SocketAddr>| match address {
         Some(address) => server::bind(address)
@@ -284,10 +269,7 @@ fn listen(
     };
     let plain = open(state.options.listen)?;
     let tls = open(state.options.tls_listen)?;
-    let addresses = (
-        plain.as_ref().map(|(address, _)| *address),
-        tls.as_ref().map(|(address, _)| *address),
-    );
+    let addresses = (plain.as_ref().map(|(address, _)| *address), tls.as_ref().map(|(address, _)| *address));
     if let Some((_, listener)) = plain {
         runtime.spawn(server::accept(listener, None, Arc::clone(state)));
     }
@@ -298,10 +280,7 @@ fn listen(
 }
 
 fn check_addresses(options: &Options) -> Result<()> {
-    let mut addresses = [options.listen, options.tls_listen]
-        .into_iter()
-        .flatten()
-        .peekable();
+    let mut addresses = [options.listen, options.tls_listen].into_iter().flatten().peekable();
     if addresses.peek().is_none() {
         return Err(Error::NoAddress);
     }

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -58,10 +57,7 @@ pub(crate) fn prepare(dir: Option<&Path>) -> Result<(TlsAcceptor, CaFile)> {
     let path = dir.join("ca.pem");
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&path, ca_pem))
-        .map_err(|source| Error::WriteCa {
-            path: path.clone(),
-            source,
-        })?;
+        .map_err(|source| Error::WriteCa { path: path.clone(), source })?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     Ok((acceptor, CaFile { path, remove_dir }))
 }
@@ -75,8 +71,7 @@ fn own_dir() -> PathBuf {
 fn make() -> std::result::Result<(String, ServerConfig), Box<dyn std::error::Error + Send + Sync>> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::default();
-    ca.distinguished_name
-        .push(DnType::CommonName, "graph-simulator throwaway CA");
+    ca.distinguished_name.push(DnType::CommonName, "graph-simulator throwaway CA");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_pem = ca.self_signed(&ca_key)?.pem();
@@ -84,9 +79,7 @@ fn make() -> std::result::Result<(String, ServerConfig), Box<dyn std::error::Err
 
     let key = KeyPair::generate()?;
     let mut server = CertificateParams::new(NAMES.map(str::to_owned))?;
-    server
-        .distinguished_name
-        .push(DnType::CommonName, "graph-simulator");
+    server.distinguished_name.push(DnType::CommonName, "graph-simulator");
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = server.signed_by(&key, &issuer)?;
 

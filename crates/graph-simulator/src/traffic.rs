@@ -91,17 +91,12 @@ impl Traffic {
         let numbers = self.numbers.read();
         numbers
             .get(phone_number_id)
-            .map_or_else(Vec::new, |number| {
-                number.inner.lock().arrivals.iter().copied().collect()
-            })
+            .map_or_else(Vec::new, |number| number.inner.lock().arrivals.iter().copied().collect())
     }
 
     pub(crate) fn stats(&self) -> Vec<(String, NumberStats)> {
         let numbers = self.numbers.read();
-        let mut stats: Vec<_> = numbers
-            .iter()
-            .map(|(id, number)| (id.to_string(), number.stats()))
-            .collect();
+        let mut stats: Vec<_> = numbers.iter().map(|(id, number)| (id.to_string(), number.stats())).collect();
         stats.sort_by(|a, b| a.0.cmp(&b.0));
         stats
     }
@@ -138,9 +133,7 @@ impl Number {
             }
             inner.arrivals.push_back(at);
         }
-        let over = limits
-            .messages_per_second
-            .is_some_and(|limit| count > limit as usize);
+        let over = limits.messages_per_second.is_some_and(|limit| count > limit as usize);
         inner.stats.over_rate += u64::from(over);
         over
     }
@@ -181,9 +174,6 @@ impl Number {
 
     fn stats(&self) -> NumberStats {
         let inner = self.inner.lock();
-        NumberStats {
-            worst_second: inner.second.worst() as u64,
-            ..inner.stats
-        }
+        NumberStats { worst_second: inner.second.worst() as u64, ..inner.stats }
     }
 }

@@ -1,11 +1,6 @@
 //! The control API over HTTP.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -14,11 +9,7 @@ use graph_simulator::{Simulator, Stats};
 use serde_json::{Value, json};
 
 fn call(simulator: &Simulator, method: &str, path: &str, body: &Value) -> Response {
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
+    let body = if body.is_null() { String::new() } else { body.to_string() };
     Client::to(simulator).call(method, path, &[], body.as_bytes())
 }
 
@@ -73,17 +64,11 @@ fn messages_and_arrivals_are_shown_without_the_token() {
     client.send(&message("+5511900000000", "b"));
     let last = get(&simulator, "/_control/messages?limit=1");
     assert_eq!(last[0]["body"]["biz_opaque_callback_data"], "b");
-    assert_eq!(
-        (&last[0]["accepted"], &last[0]["http"]),
-        (&json!(true), &json!(200))
-    );
+    assert_eq!((&last[0]["accepted"], &last[0]["http"]), (&json!(true), &json!(200)));
     let all = get(&simulator, "/_control/messages");
     assert_eq!(all.as_array().unwrap().len(), 2);
     assert!(!all.to_string().contains(TOKEN));
-    let arrivals = get(
-        &simulator,
-        &format!("/_control/arrivals?phone_number_id={NUMBER}"),
-    );
+    let arrivals = get(&simulator, &format!("/_control/arrivals?phone_number_id={NUMBER}"));
     assert_eq!(arrivals["at_us"].as_array().unwrap().len(), 2);
 }
 
@@ -108,11 +93,7 @@ fn accounts_are_registered_and_their_tokens_not_shown() {
 #[test]
 fn templates_are_registered() {
     let simulator = start();
-    put(
-        &simulator,
-        "/_control/accounts",
-        json!([{"phone_number_id": NUMBER, "waba_id": "w"}]),
-    );
+    put(&simulator, "/_control/accounts", json!([{"phone_number_id": NUMBER, "waba_id": "w"}]));
     let shown = put(
         &simulator,
         "/_control/templates",
@@ -144,10 +125,7 @@ fn faults_and_latency_are_set_and_shown() {
     assert_eq!(response.code(), Some(131026));
 
     let latency = json!({"ms": 7, "jitter_ms": 3});
-    assert_eq!(
-        put(&simulator, "/_control/latency", latency.clone()),
-        latency
-    );
+    assert_eq!(put(&simulator, "/_control/latency", latency.clone()), latency);
     assert_eq!(get(&simulator, "/_control/latency"), latency);
 }
 
@@ -182,10 +160,7 @@ fn a_reset_forgets_and_keeps_what_was_set_up() {
     put(&simulator, "/_control/latency", json!({"ms": 1}));
     Client::to(&simulator).send(&message("+5511900000000", "q"));
     let response = call(&simulator, "POST", "/_control/reset", &Value::Null);
-    assert_eq!(
-        (response.status, &response.json()["accepted"]),
-        (200, &json!(0))
-    );
+    assert_eq!((response.status, &response.json()["accepted"]), (200, &json!(0)));
     assert_eq!(get(&simulator, "/_control/latency")["ms"], 1);
 }
 
@@ -193,36 +168,12 @@ fn a_reset_forgets_and_keeps_what_was_set_up() {
 fn what_makes_no_sense_is_refused_in_words() {
     let simulator = start();
     for (method, path, body, status, word) in [
-        (
-            "PUT",
-            "/_control/faults",
-            json!([{"action": "explode"}]),
-            400,
-            "explode",
-        ),
-        (
-            "PUT",
-            "/_control/faults",
-            json!([{"action": "garbage", "match": {"every": 0}}]),
-            400,
-            "every",
-        ),
-        (
-            "PUT",
-            "/_control/accounts",
-            json!([{"number": 1}]),
-            400,
-            "number",
-        ),
+        ("PUT", "/_control/faults", json!([{"action": "explode"}]), 400, "explode"),
+        ("PUT", "/_control/faults", json!([{"action": "garbage", "match": {"every": 0}}]), 400, "every"),
+        ("PUT", "/_control/accounts", json!([{"number": 1}]), 400, "number"),
         ("PUT", "/_control/latency", json!({"ms": -1}), 400, "-1"),
         ("GET", "/_control/accepted", Value::Null, 400, "id"),
-        (
-            "GET",
-            "/_control/messages?limit=all",
-            Value::Null,
-            400,
-            "limit",
-        ),
+        ("GET", "/_control/messages?limit=all", Value::Null, 400, "limit"),
         ("POST", "/_control/stats", Value::Null, 405, "stats"),
         ("GET", "/_control/nothing", Value::Null, 404, "nothing"),
     ] {

@@ -1,11 +1,6 @@
 //! What the simulator counts: ids, requests in flight, connections, arrivals.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -39,9 +34,7 @@ fn every_id_of_concurrent_senders_is_counted_once_and_a_duplicate_twice() {
     assert_eq!(stats.connections, SENDERS as u64);
     assert_eq!((stats.duplicates, stats.untracked), (0, 0));
     let ids = simulator.accepted_ids();
-    assert!(
-        (0..SENDERS).all(|sender| (0..EACH).all(|index| ids[&format!("{sender}/{index}")] == 1))
-    );
+    assert!((0..SENDERS).all(|sender| (0..EACH).all(|index| ids[&format!("{sender}/{index}")] == 1)));
 
     Client::to(&simulator).send(&message("+5511900000000", "3/7"));
     assert_eq!(simulator.duplicates(), [("3/7".to_owned(), 2)]);
@@ -56,10 +49,7 @@ fn wamids_of_all_messages_differ() {
     let wamids: std::collections::HashSet<String> = (0..200)
         .map(|_| {
             let response = client.send(&message("+5511900000000", "same"));
-            response.json()["messages"][0]["id"]
-                .as_str()
-                .unwrap()
-                .to_owned()
+            response.json()["messages"][0]["id"].as_str().unwrap().to_owned()
         })
         .collect();
     assert_eq!(wamids.len(), 200);
@@ -67,13 +57,7 @@ fn wamids_of_all_messages_differ() {
 
 #[test]
 fn latency_and_jitter_hold_every_answer_back_and_requests_overlap_meanwhile() {
-    let options = Options {
-        latency: Latency {
-            ms: 100,
-            jitter_ms: 50,
-        },
-        ..Options::default()
-    };
+    let options = Options { latency: Latency { ms: 100, jitter_ms: 50 }, ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     let begun = Instant::now();
     let mut clients: Vec<_> = (0..20)
@@ -96,10 +80,7 @@ fn latency_and_jitter_hold_every_answer_back_and_requests_overlap_meanwhile() {
 
 #[test]
 fn arrivals_are_recorded_in_order_and_bounded() {
-    let options = Options {
-        keep_arrivals: 5,
-        ..Options::default()
-    };
+    let options = Options { keep_arrivals: 5, ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     let mut client = Client::to(&simulator);
     for index in 0..8 {
@@ -114,10 +95,7 @@ fn arrivals_are_recorded_in_order_and_bounded() {
 
 #[test]
 fn only_the_last_requests_are_kept_in_full() {
-    let options = Options {
-        keep_messages: 3,
-        ..Options::default()
-    };
+    let options = Options { keep_messages: 3, ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     let mut client = Client::to(&simulator);
     for index in 0..5 {
@@ -126,12 +104,7 @@ fn only_the_last_requests_are_kept_in_full() {
     let ids: Vec<_> = simulator
         .messages(100)
         .iter()
-        .map(|request| {
-            request.body["biz_opaque_callback_data"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
+        .map(|request| request.body["biz_opaque_callback_data"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(ids, ["2", "3", "4"]);
     assert_eq!(simulator.messages(1).len(), 1);
@@ -149,10 +122,7 @@ fn open_connections_are_counted_until_they_close() {
 
 #[test]
 fn an_idle_connection_is_closed_when_asked_for() {
-    let options = Options {
-        idle_timeout: Some(Duration::from_millis(300)),
-        ..Options::default()
-    };
+    let options = Options { idle_timeout: Some(Duration::from_millis(300)), ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     let mut client = Client::to(&simulator);
     assert_eq!(client.send(&message("+5511900000000", "q")).status, 200);
@@ -171,10 +141,7 @@ fn a_reset_forgets_what_happened() {
     wait_until("answered", || simulator.stats().in_flight == 0);
     simulator.reset();
     let stats = simulator.stats();
-    assert_eq!(
-        (stats.requests, stats.accepted, stats.max_in_flight),
-        (0, 0, 0)
-    );
+    assert_eq!((stats.requests, stats.accepted, stats.max_in_flight), (0, 0, 0));
     assert!(stats.refused.is_empty() && stats.numbers.is_empty());
     assert!(simulator.messages(10).is_empty());
     assert_eq!(simulator.accepted("q"), 0);

@@ -2,12 +2,7 @@
 //!
 //! The answer of an example is its last line. In an expected answer an object may leave members out, and the string `…` stands for any value.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -20,22 +15,17 @@ const PAGE: &str = include_str!("../../../docs/simulator.md");
 
 /// Fenced blocks: language and text.
 fn blocks(page: &str) -> Vec<(&str, &str)> {
-    page.split("```")
-        .skip(1)
-        .step_by(2)
-        .filter_map(|block| block.split_once('\n'))
-        .collect()
+    page.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')).collect()
 }
 
 fn contains(actual: &Value, expected: &Value) -> bool {
     match (actual, expected) {
         (_, Value::String(any)) if any == "…" => true,
-        (Value::Object(actual), Value::Object(expected)) => expected
-            .iter()
-            .all(|(key, value)| actual.get(key).is_some_and(|found| contains(found, value))),
+        (Value::Object(actual), Value::Object(expected)) => {
+            expected.iter().all(|(key, value)| actual.get(key).is_some_and(|found| contains(found, value)))
+        }
         (Value::Array(actual), Value::Array(expected)) => {
-            actual.len() == expected.len()
-                && actual.iter().zip(expected).all(|(a, e)| contains(a, e))
+            actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, e)| contains(a, e))
         }
         (actual, expected) => actual == expected,
     }
@@ -52,36 +42,24 @@ fn every_shell_example_answers_what_the_page_says() {
             continue;
         };
         let script = script.replace("127.0.0.1:8090", &address);
-        let output = Command::new("sh")
-            .args(["-eu", "-c", &script])
-            .output()
-            .expect("sh runs; the examples also need curl");
+        let output =
+            Command::new("sh").args(["-eu", "-c", &script]).output().expect("sh runs; the examples also need curl");
         assert!(output.status.success(), "{script}\n{output:?}");
         let answers = String::from_utf8(output.stdout.clone()).unwrap();
         let last = answers.lines().last().unwrap_or_default();
-        let actual: Value = serde_json::from_str(last)
-            .unwrap_or_else(|error| panic!("{error}\n{script}\n{output:?}"));
+        let actual: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}\n{script}\n{output:?}"));
         let expected: Value = serde_json::from_str(expected).unwrap();
-        assert!(
-            contains(&actual, &expected),
-            "{script}\nexpected {expected}\ngot {actual}"
-        );
+        assert!(contains(&actual, &expected), "{script}\nexpected {expected}\ngot {actual}");
         ran += 1;
     }
-    let scripts = blocks
-        .iter()
-        .filter(|(language, _)| *language == "sh")
-        .count();
+    let scripts = blocks.iter().filter(|(language, _)| *language == "sh").count();
     assert_eq!(ran, scripts, "a shell example without its answer");
     assert!(ran >= 10, "only {ran} examples were found");
 }
 
 #[test]
 fn the_page_names_every_option_of_the_program() {
-    let help = Command::new(env!("CARGO_BIN_EXE_graph-simulator"))
-        .arg("--help")
-        .output()
-        .unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_graph-simulator")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let options: Vec<_> = help
         .split_whitespace()
@@ -89,9 +67,6 @@ fn the_page_names_every_option_of_the_program() {
         .collect();
     assert!(options.len() > 10);
     for option in options {
-        assert!(
-            PAGE.contains(option),
-            "{option} is not in docs/simulator.md"
-        );
+        assert!(PAGE.contains(option), "{option} is not in docs/simulator.md");
     }
 }

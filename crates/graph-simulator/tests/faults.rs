@@ -1,11 +1,6 @@
 //! Each fault as it is seen on a raw socket.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -19,9 +14,7 @@ use serde_json::json;
 
 fn with(action: Action) -> Simulator {
     let simulator = start();
-    simulator
-        .set_faults(vec![FaultRule::always(action)])
-        .unwrap();
+    simulator.set_faults(vec![FaultRule::always(action)]).unwrap();
     simulator
 }
 
@@ -31,10 +24,7 @@ fn one() -> serde_json::Value {
 
 #[test]
 fn a_reset_is_a_tcp_reset_whether_accepted_or_not() {
-    for (action, accepted) in [
-        (Action::ResetBeforeAccept, 0),
-        (Action::ResetAfterAccept, 1),
-    ] {
+    for (action, accepted) in [(Action::ResetBeforeAccept, 0), (Action::ResetAfterAccept, 1)] {
         let simulator = with(action);
         let mut client = Client::to(&simulator);
         client.write_message(&one());
@@ -53,9 +43,7 @@ fn a_reset_comes_after_the_latency() {
     let mut client = Client::to(&simulator);
     let begun = Instant::now();
     client.write_message(&one());
-    wait_until("the message counts before its answer", || {
-        simulator.accepted("q:1") == 1
-    });
+    wait_until("the message counts before its answer", || simulator.accepted("q:1") == 1);
     client.drain().1.unwrap_err();
     assert!(begun.elapsed() >= Duration::from_millis(80));
 }
@@ -74,10 +62,7 @@ fn garbage_is_not_http() {
 #[test]
 fn a_hang_ends_without_an_answer_after_its_time() {
     let simulator = start();
-    let rule = FaultRule {
-        accept: Some(true),
-        ..FaultRule::always(Action::Hang { ms: 150 })
-    };
+    let rule = FaultRule { accept: Some(true), ..FaultRule::always(Action::Hang { ms: 150 }) };
     simulator.set_faults(vec![rule]).unwrap();
     let mut client = Client::to(&simulator);
     let begun = Instant::now();
@@ -102,11 +87,7 @@ fn a_client_that_gives_up_on_a_hang_is_no_longer_in_flight() {
 #[test]
 fn an_error_by_code_has_its_own_status_and_text() {
     for (code, status) in [(190, 401), (131000, 500), (133004, 503), (131026, 400)] {
-        let simulator = with(Action::Error {
-            code,
-            subcode: Some(463),
-            details: Some("as scripted".to_owned()),
-        });
+        let simulator = with(Action::Error { code, subcode: Some(463), details: Some("as scripted".to_owned()) });
         let response = Client::to(&simulator).send(&one());
         assert_eq!((response.status, response.code()), (status, Some(code)));
         assert_eq!(response.details(), "as scripted");
@@ -130,21 +111,12 @@ fn a_status_of_ones_own_has_code_text_headers_or_a_raw_body() {
     assert_eq!(response.json()["error"]["message"], "slow down");
     assert_eq!(response.headers["retry-after"], "7");
 
-    let simulator = with(Action::Status(StatusAnswer {
-        http: 500,
-        body: Some(json!({"oops": 1})),
-        ..StatusAnswer::default()
-    }));
+    let simulator =
+        with(Action::Status(StatusAnswer { http: 500, body: Some(json!({"oops": 1})), ..StatusAnswer::default() }));
     let response = Client::to(&simulator).send(&one());
-    assert_eq!(
-        (response.status, response.json()),
-        (500, json!({"oops": 1}))
-    );
+    assert_eq!((response.status, response.json()), (500, json!({"oops": 1})));
 
-    let simulator = with(Action::Status(StatusAnswer {
-        http: 204,
-        ..StatusAnswer::default()
-    }));
+    let simulator = with(Action::Status(StatusAnswer { http: 204, ..StatusAnswer::default() }));
     let response = Client::to(&simulator).send(&one());
     assert_eq!((response.status, response.body.len()), (204, 0));
 }
@@ -193,14 +165,8 @@ fn an_oversized_answer_is_the_usual_one_with_blanks() {
 #[test]
 fn a_slow_body_comes_byte_by_byte() {
     for action in [
-        Action::SlowBody {
-            ms_per_byte: None,
-            total_ms: Some(600),
-        },
-        Action::SlowBody {
-            ms_per_byte: Some(3),
-            total_ms: None,
-        },
+        Action::SlowBody { ms_per_byte: None, total_ms: Some(600) },
+        Action::SlowBody { ms_per_byte: Some(3), total_ms: None },
     ] {
         let simulator = with(action);
         let mut client = Client::to(&simulator);
@@ -274,20 +240,13 @@ fn without_a_fault_the_connection_is_kept() {
 #[test]
 fn acceptance_can_be_turned_around() {
     let simulator = start();
-    let rule = |action, accept| FaultRule {
-        accept: Some(accept),
-        ..FaultRule::always(action)
-    };
-    simulator
-        .set_faults(vec![rule(Action::Html502, true)])
-        .unwrap();
+    let rule = |action, accept| FaultRule { accept: Some(accept), ..FaultRule::always(action) };
+    simulator.set_faults(vec![rule(Action::Html502, true)]).unwrap();
     let mut client = Client::to(&simulator);
     assert_eq!(client.send(&one()).status, 502);
     assert_eq!(simulator.accepted("q:1"), 1);
 
-    simulator
-        .set_faults(vec![rule(Action::Delay { ms: 1 }, false)])
-        .unwrap();
+    simulator.set_faults(vec![rule(Action::Delay { ms: 1 }, false)]).unwrap();
     let response = client.send(&one());
     assert_eq!((response.status, response.code()), (500, Some(131000)));
     assert_eq!(simulator.accepted("q:1"), 1);
@@ -304,11 +263,7 @@ fn rules_strike_by_sender_recipient_and_turn() {
                     to: Some("+5511900000007".to_owned()),
                     ..Match::default()
                 },
-                ..FaultRule::always(Action::Error {
-                    code: 131026,
-                    subcode: None,
-                    details: None,
-                })
+                ..FaultRule::always(Action::Error { code: 131026, subcode: None, details: None })
             },
             FaultRule::first(2, Action::Html502),
         ])
@@ -325,11 +280,7 @@ fn rules_strike_by_sender_recipient_and_turn() {
     assert_eq!(statuses("+5511900000007"), 400);
     assert_eq!(simulator.stats().faults_struck, [2, 2]);
     simulator.reset();
-    assert_eq!(
-        statuses("+5511900000001"),
-        502,
-        "a reset starts the turns anew"
-    );
+    assert_eq!(statuses("+5511900000001"), 502, "a reset starts the turns anew");
 }
 
 #[test]
@@ -346,10 +297,7 @@ fn a_script_that_makes_no_sense_leaves_the_old_one_in_place() {
     let mut rule = FaultRule::always(Action::Garbage);
     rule.matching.every = Some(0);
     let refused = simulator.set_faults(vec![rule]).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "fault rule 0: \"every\" must be at least 1"
-    );
+    assert_eq!(refused.to_string(), "fault rule 0: \"every\" must be at least 1");
     let response = Client::to(&simulator).send(&one());
     assert_eq!(response.headers["connection"], "close");
 }

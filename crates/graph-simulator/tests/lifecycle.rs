@@ -1,11 +1,6 @@
 //! Starting and stopping, as a library and as a program.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -48,18 +43,10 @@ fn a_simulator_can_be_started_again_on_the_port_of_a_stopped_one() {
     let mut open = Client::to(&first);
     open.send(&message("+5511900000000", "q"));
     drop(first);
-    let options = Options {
-        listen: Some(address),
-        ..Options::default()
-    };
+    let options = Options { listen: Some(address), ..Options::default() };
     let second = Simulator::start(options).unwrap();
     assert_eq!(second.url(), format!("http://{address}"));
-    assert_eq!(
-        Client::to(&second)
-            .send(&message("+5511900000000", "q"))
-            .status,
-        200
-    );
+    assert_eq!(Client::to(&second).send(&message("+5511900000000", "q")).status, 200);
 }
 
 #[test]
@@ -72,17 +59,10 @@ fn simulators_live_side_by_side() {
 
 #[test]
 fn starting_and_stopping_work_inside_an_async_runtime() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let simulator = start();
-        assert_eq!(
-            Client::to(&simulator)
-                .send(&message("+5511900000000", "q"))
-                .status,
-            200
-        );
+        assert_eq!(Client::to(&simulator).send(&message("+5511900000000", "q")).status, 200);
     });
 }
 
@@ -109,47 +89,29 @@ fn an_address_that_others_can_reach_is_refused_unless_allowed() {
 
 #[test]
 fn what_cannot_work_is_an_error_and_not_a_panic() {
-    let nowhere = Options {
-        listen: None,
-        ..Options::default()
-    };
+    let nowhere = Options { listen: None, ..Options::default() };
     assert!(matches!(Simulator::start(nowhere), Err(Error::NoAddress)));
-    let version = Options {
-        default_version: "25".to_owned(),
-        ..Options::default()
-    };
+    let version = Options { default_version: "25".to_owned(), ..Options::default() };
     assert!(matches!(Simulator::start(version), Err(Error::Version(_))));
     let taken = start();
-    let again = Options {
-        listen: taken.address(),
-        ..Options::default()
-    };
+    let again = Options { listen: taken.address(), ..Options::default() };
     assert!(matches!(Simulator::start(again), Err(Error::Listen { .. })));
     let no_dir = Options {
         tls_listen: Some(([127, 0, 0, 1], 0).into()),
         tls_dir: Some("/dev/null/tls".into()),
         ..Options::default()
     };
-    assert!(matches!(
-        Simulator::start(no_dir),
-        Err(Error::WriteCa { .. })
-    ));
+    assert!(matches!(Simulator::start(no_dir), Err(Error::WriteCa { .. })));
 }
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_graph-simulator"));
-    command
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .arg(name)
-        .arg(child.id().to_string())
-        .status();
+    let status = Command::new("kill").arg(name).arg(child.id().to_string()).status();
     assert!(status.unwrap().success());
 }
 
@@ -180,10 +142,7 @@ fn the_program_serves_and_stops_cleanly_on_either_signal() {
             out.read_line(line).unwrap();
         }
         let address = lines[0].trim().rsplit_once("http://").unwrap().1;
-        assert!(
-            lines[1].contains("https://127.0.0.1:") && lines[1].contains("ca.pem"),
-            "{lines:?}"
-        );
+        assert!(lines[1].contains("https://127.0.0.1:") && lines[1].contains("ca.pem"), "{lines:?}");
         let mut client = Client::connect(address.parse().unwrap());
         assert_eq!(client.send(&message("+5511900000000", "q")).status, 200);
         signal(&child, name);
@@ -203,11 +162,7 @@ fn the_program_explains_itself_and_its_refusals() {
     assert!(version.status.success() && text(&version.stdout).contains("graph-simulator"));
     let remote = run(&["--listen", "0.0.0.0:0"]);
     assert!(!remote.status.success());
-    assert!(
-        text(&remote.stderr).contains("other machines"),
-        "{}",
-        text(&remote.stderr)
-    );
+    assert!(text(&remote.stderr).contains("other machines"), "{}", text(&remote.stderr));
     let unknown = run(&["--sped"]);
     assert!(!unknown.status.success() && text(&unknown.stderr).contains("--sped"));
 }

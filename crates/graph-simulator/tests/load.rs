@@ -47,10 +47,7 @@ async fn sender(address: SocketAddr, ids: std::ops::Range<usize>) {
 /// Runs the senders to their end; returns messages per second.
 fn run(simulator: &Simulator, connections: usize, each: usize) -> f64 {
     let address = simulator.address().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let begun = Instant::now();
     runtime.block_on(async {
         let mut senders = JoinSet::new();
@@ -67,10 +64,7 @@ fn run(simulator: &Simulator, connections: usize, each: usize) -> f64 {
 #[test]
 fn a_thousand_connections_wait_at_the_same_time() {
     rlimit::increase_nofile_limit(8_192).unwrap();
-    let options = Options {
-        latency: Latency::fixed(200),
-        ..Options::default()
-    };
+    let options = Options { latency: Latency::fixed(200), ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     let rate = run(&simulator, 1_000, 5);
     println!("1,000 connections at 200 ms: {rate:.0} messages/s");

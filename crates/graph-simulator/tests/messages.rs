@@ -1,11 +1,6 @@
 //! The messages endpoint as a client meets it: answers, errors, headers, registered accounts and templates.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -27,18 +22,10 @@ fn account() -> Account {
 }
 
 fn strict() -> Simulator {
-    let options = Options {
-        strict: true,
-        ..Options::default()
-    };
+    let options = Options { strict: true, ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     simulator.put_account(account());
-    simulator.put_template(Template::approved(
-        "w1",
-        "order_update",
-        "pt_BR",
-        "Oi {{1}}!",
-    ));
+    simulator.put_template(Template::approved("w1", "order_update", "pt_BR", "Oi {{1}}!"));
     simulator
 }
 
@@ -59,10 +46,7 @@ fn an_accepted_template_is_answered_in_metas_shape() {
     let wamid = body["messages"][0]["id"].as_str().unwrap();
     assert!(wamid.starts_with("wamid."), "{wamid}");
     assert_eq!(simulator.accepted("q:1"), 1);
-    assert_eq!(
-        simulator.messages(1)[0].outcome.wamid.as_deref(),
-        Some(wamid)
-    );
+    assert_eq!(simulator.messages(1)[0].outcome.wamid.as_deref(), Some(wamid));
 }
 
 #[test]
@@ -73,28 +57,19 @@ fn a_free_form_message_and_a_user_id_are_answered_in_their_own_shape() {
         "type": "text", "text": {"body": "Oi"}
     });
     let body = Client::to(&simulator).send(&text).json();
-    let contact =
-        json!([{"input": "BR.13491208655302741918", "user_id": "BR.13491208655302741918"}]);
+    let contact = json!([{"input": "BR.13491208655302741918", "user_id": "BR.13491208655302741918"}]);
     assert_eq!(body["contacts"], contact);
     assert_eq!(body["messages"][0].get("message_status"), None);
     let wamid = body["messages"][0]["id"].as_str().unwrap();
-    assert_eq!(
-        simulator.accepted(wamid),
-        1,
-        "without callback data the wamid counts"
-    );
+    assert_eq!(simulator.accepted(wamid), 1, "without callback data the wamid counts");
 }
 
 #[test]
 fn a_read_receipt_succeeds_and_sends_nothing() {
     let simulator = start();
-    let receipt =
-        json!({"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.x"});
+    let receipt = json!({"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.x"});
     let response = Client::to(&simulator).send(&receipt);
-    assert_eq!(
-        (response.status, response.json()),
-        (200, json!({"success": true}))
-    );
+    assert_eq!((response.status, response.json()), (200, json!({"success": true})));
     assert_eq!(simulator.stats().accepted, 0);
 }
 
@@ -121,17 +96,10 @@ fn an_error_has_metas_shape_and_a_challenge() {
     let response = post(&simulator, PATH, &[BEARER, JSON], "{}");
     assert_eq!(response.status, 400);
     let error = &response.json()["error"];
-    assert_eq!(
-        error["message"],
-        "(#100) The parameter messaging_product is required."
-    );
+    assert_eq!(error["message"], "(#100) The parameter messaging_product is required.");
     assert_eq!(error["type"], "OAuthException");
     assert_eq!(error["code"], 100);
-    assert!(
-        error["fbtrace_id"]
-            .as_str()
-            .is_some_and(|id| id.starts_with('A'))
-    );
+    assert!(error["fbtrace_id"].as_str().is_some_and(|id| id.starts_with('A')));
     assert!(response.headers["www-authenticate"].contains("invalid_request"));
 }
 
@@ -146,11 +114,7 @@ fn the_token_must_be_a_bearer_token() {
         &[JSON, ("authorization", "EAAG-test-token")],
     ] {
         let response = post(&simulator, PATH, headers, &body);
-        assert_eq!(
-            (response.status, response.code()),
-            (401, Some(2500)),
-            "{headers:?}"
-        );
+        assert_eq!((response.status, response.code()), (401, Some(2500)), "{headers:?}");
     }
     assert_eq!(simulator.stats().refused[&2500], 4);
 }
@@ -176,12 +140,7 @@ fn a_number_that_is_not_registered_exists_in_open_mode_only() {
     assert_eq!((response.status, response.code()), (400, Some(100)));
     let error = &response.json()["error"];
     assert_eq!(error["error_subcode"], 33);
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .contains("Object with ID '999' does not exist")
-    );
+    assert!(error["message"].as_str().unwrap().contains("Object with ID '999' does not exist"));
 }
 
 #[test]
@@ -190,10 +149,7 @@ fn a_template_that_is_not_registered_exists_in_open_mode_only() {
     body["template"]["name"] = json!("other");
     let response = Client::to(&strict()).send(&body);
     assert_eq!((response.status, response.code()), (404, Some(132001)));
-    assert_eq!(
-        response.details(),
-        "template name (other) does not exist in pt_BR"
-    );
+    assert_eq!(response.details(), "template name (other) does not exist in pt_BR");
 
     let open = start();
     open.put_account(account());
@@ -204,12 +160,7 @@ fn a_template_that_is_not_registered_exists_in_open_mode_only() {
 fn a_registered_template_is_enforced_in_both_modes() {
     let open = start();
     open.put_account(account());
-    open.put_template(Template::approved(
-        "w1",
-        "order_update",
-        "pt_BR",
-        "Oi {{1}}!",
-    ));
+    open.put_template(Template::approved("w1", "order_update", "pt_BR", "Oi {{1}}!"));
     for simulator in [open, strict()] {
         let mut client = Client::to(&simulator);
         assert_eq!(client.send(&message("+5511900000000", "good")).status, 200);
@@ -258,10 +209,7 @@ fn a_body_that_is_not_json_is_refused() {
 
 #[test]
 fn a_body_above_the_bound_is_refused() {
-    let options = Options {
-        max_body_bytes: 1_000,
-        ..Options::default()
-    };
+    let options = Options { max_body_bytes: 1_000, ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     let response = post(&simulator, PATH, &[BEARER, JSON], &" ".repeat(1_001));
     assert_eq!((response.status, response.code()), (413, Some(1)));
@@ -276,19 +224,9 @@ fn other_methods_and_paths_lead_nowhere() {
     let response = client.call("GET", PATH, &[BEARER], b"");
     assert_eq!((response.status, response.code()), (400, Some(100)));
     assert_eq!(response.json()["error"]["error_subcode"], 33);
-    for path in [
-        "/v25.0/1/message",
-        "/v25.0//messages",
-        "/v99.0/1/messages",
-        "/v25.0",
-        "/x",
-    ] {
+    for path in ["/v25.0/1/message", "/v25.0//messages", "/v99.0/1/messages", "/v25.0", "/x"] {
         let response = client.call("POST", path, &[BEARER, JSON], b"{}");
-        assert_eq!(
-            (response.status, response.code()),
-            (400, Some(2500)),
-            "{path}"
-        );
+        assert_eq!((response.status, response.code()), (400, Some(2500)), "{path}");
     }
     assert_eq!(simulator.stats().accepted, 0);
 }

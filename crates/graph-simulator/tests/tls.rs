@@ -1,11 +1,6 @@
 //! TLS with the certificate authority that the simulator writes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -23,22 +18,13 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 fn start() -> Simulator {
-    let options = Options {
-        tls_listen: Some(([127, 0, 0, 1], 0).into()),
-        ..Options::default()
-    };
+    let options = Options { tls_listen: Some(([127, 0, 0, 1], 0).into()), ..Options::default() };
     Simulator::start(options).unwrap()
 }
 
-fn connect(
-    simulator: &Simulator,
-    ca: &Path,
-    name: &str,
-) -> Client<StreamOwned<ClientConnection, TcpStream>> {
+fn connect(simulator: &Simulator, ca: &Path, name: &str) -> Client<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(ca).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -47,9 +33,7 @@ fn connect(
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let socket = Client::connect(simulator.tls_address().unwrap()).stream;
-    Client {
-        stream: StreamOwned::new(connection, socket),
-    }
+    Client { stream: StreamOwned::new(connection, socket) }
 }
 
 #[test]
@@ -70,9 +54,7 @@ fn an_ordinary_http_client_is_served_too() {
     let simulator = start();
     let pem = fs::read(simulator.ca_pem_path().unwrap()).unwrap();
     let ca = ureq::tls::Certificate::from_pem(&pem).unwrap();
-    let tls = ureq::tls::TlsConfig::builder()
-        .root_certs(ureq::tls::RootCerts::new_with_certs(&[ca]))
-        .build();
+    let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::new_with_certs(&[ca])).build();
     let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
     let url = simulator.tls_url().unwrap();
     let response = agent

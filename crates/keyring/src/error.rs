@@ -10,9 +10,7 @@ pub enum KeyError {
     #[error("the operating system gave no random bytes: {0}")]
     NoRandomness(String),
     /// A key of another length than 32 bytes.
-    #[error(
-        "a key has 32 bytes, this one has {0} (32 random bytes as base64, or 64 hexadecimal digits)"
-    )]
+    #[error("a key has 32 bytes, this one has {0} (32 random bytes as base64, or 64 hexadecimal digits)")]
     WrongLength(usize),
     /// A key that is neither base64 nor hexadecimal.
     #[error("the key is neither base64 nor 64 hexadecimal digits")]

@@ -26,10 +26,7 @@ pub fn read_key_file(path: impl AsRef<Path>) -> Result<Keyring, KeyError> {
     }
     let unreadable = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
-        _ => KeyError::Unreadable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        },
+        _ => KeyError::Unreadable { path: path.to_owned(), reason: error.to_string() },
     };
     // Looked at before it is opened, because opening a pipe would wait, and again after, because that is the file read.
     check(path, &path.metadata().map_err(unreadable)?)?;
@@ -37,13 +34,9 @@ pub fn read_key_file(path: impl AsRef<Path>) -> Result<Keyring, KeyError> {
     check(path, &file.metadata().map_err(unreadable)?)?;
 
     let mut text = Zeroizing::new(String::with_capacity(4096));
-    file.take(LONGEST)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
-    Keyring::from_file_text(&text).map_err(|problem| KeyError::BadFile {
-        path: path.to_owned(),
-        problem: Box::new(problem),
-    })
+    file.take(LONGEST).read_to_string(&mut text).map_err(unreadable)?;
+    Keyring::from_file_text(&text)
+        .map_err(|problem| KeyError::BadFile { path: path.to_owned(), problem: Box::new(problem) })
 }
 
 fn check(path: &Path, metadata: &Metadata) -> Result<(), KeyError> {
@@ -54,10 +47,7 @@ fn check(path: &Path, metadata: &Metadata) -> Result<(), KeyError> {
     let me = rustix::process::geteuid().as_raw();
     verdict(metadata.uid(), me, metadata.mode()).map_err(|refusal| match refusal {
         Refusal::ForeignOwner => KeyError::ForeignOwner(path()),
-        Refusal::TooOpen => KeyError::TooOpen {
-            path: path(),
-            mode: metadata.mode() & 0o7777,
-        },
+        Refusal::TooOpen => KeyError::TooOpen { path: path(), mode: metadata.mode() & 0o7777 },
     })
 }
 
@@ -119,19 +109,9 @@ mod tests {
     fn a_file_that_others_can_read_is_refused_with_its_mode() {
         for mode in [0o604, 0o660, 0o666, 0o601, 0o620] {
             let (_directory, path) = file("", mode);
-            assert_eq!(
-                read_key_file(&path).unwrap_err(),
-                KeyError::TooOpen {
-                    path: path.clone(),
-                    mode
-                }
-            );
+            assert_eq!(read_key_file(&path).unwrap_err(), KeyError::TooOpen { path: path.clone(), mode });
         }
-        let error = KeyError::TooOpen {
-            path: "/k".into(),
-            mode: 0o644,
-        }
-        .to_string();
+        let error = KeyError::TooOpen { path: "/k".into(), mode: 0o644 }.to_string();
         assert!(error.contains("0644") && error.contains("0600"), "{error}");
     }
 
@@ -149,45 +129,25 @@ mod tests {
     fn a_relative_missing_or_irregular_path_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("keys");
-        assert_eq!(
-            read_key_file("keys").unwrap_err(),
-            KeyError::NotAbsolute("keys".into())
-        );
-        assert_eq!(
-            read_key_file(&missing).unwrap_err(),
-            KeyError::Missing(missing)
-        );
-        assert_eq!(
-            read_key_file(directory.path()).unwrap_err(),
-            KeyError::NotAFile(directory.path().to_owned())
-        );
-        assert_eq!(
-            read_key_file("/dev/null").unwrap_err(),
-            KeyError::NotAFile("/dev/null".into())
-        );
+        assert_eq!(read_key_file("keys").unwrap_err(), KeyError::NotAbsolute("keys".into()));
+        assert_eq!(read_key_file(&missing).unwrap_err(), KeyError::Missing(missing));
+        assert_eq!(read_key_file(directory.path()).unwrap_err(), KeyError::NotAFile(directory.path().to_owned()));
+        assert_eq!(read_key_file("/dev/null").unwrap_err(), KeyError::NotAFile("/dev/null".into()));
     }
 
     #[test]
     fn an_empty_file_and_a_short_key_are_refused_with_the_file_and_the_line() {
         let (_directory, path) = file("", 0o600);
-        assert!(
-            matches!(read_key_file(&path), Err(KeyError::BadFile { problem, .. }) if *problem == KeyError::Empty)
-        );
+        assert!(matches!(read_key_file(&path), Err(KeyError::BadFile { problem, .. }) if *problem == KeyError::Empty));
         let (_directory, path) = file("# key\nc2hvcnQ=\n", 0o600);
         let error = read_key_file(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("keys\": line 2:") && error.contains("has 5"),
-            "{error}"
-        );
+        assert!(error.contains("keys\": line 2:") && error.contains("has 5"), "{error}");
     }
 
     #[test]
     fn a_file_that_is_not_text_is_refused() {
         let (_directory, path) = file("", 0o600);
         fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
-        assert!(matches!(
-            read_key_file(&path),
-            Err(KeyError::Unreadable { .. })
-        ));
+        assert!(matches!(read_key_file(&path), Err(KeyError::Unreadable { .. })));
     }
 }

@@ -33,8 +33,7 @@ impl Key {
     /// [`KeyError::NoRandomness`].
     pub fn generate() -> Result<Self, KeyError> {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
-        getrandom::fill(key.as_mut_slice())
-            .map_err(|error| KeyError::NoRandomness(error.to_string()))?;
+        getrandom::fill(key.as_mut_slice()).map_err(|error| KeyError::NoRandomness(error.to_string()))?;
         Ok(Self(key))
     }
 
@@ -43,10 +42,7 @@ impl Key {
     /// # Errors
     /// [`KeyError::WrongLength`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
-        bytes
-            .try_into()
-            .map(|key| Self(Zeroizing::new(key)))
-            .map_err(|_| KeyError::WrongLength(bytes.len()))
+        bytes.try_into().map(|key| Self(Zeroizing::new(key))).map_err(|_| KeyError::WrongLength(bytes.len()))
     }
 
     /// Reads base64 (either alphabet, padded or not) or 64 hexadecimal digits, with blanks around it.
@@ -60,11 +56,7 @@ impl Key {
         let bytes = if all_hex && (text.len() == 2 * KEY_BYTES || text.len() > 44) {
             decode_hex(text)
         } else {
-            BASE64
-                .decode(text)
-                .or_else(|_| BASE64_URL.decode(text))
-                .ok()
-                .map(Zeroizing::new)
+            BASE64.decode(text).or_else(|_| BASE64_URL.decode(text)).ok().map(Zeroizing::new)
         };
         Self::from_bytes(&bytes.ok_or(KeyError::NotAKey)?)
     }
@@ -90,20 +82,13 @@ impl Key {
 
 /// Pairs of digits as bytes; `None` for an odd number of digits and for anything that is no digit.
 fn decode_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let digit = |byte: &u8| {
-        char::from(*byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
         return None;
     };
     pairs
         .iter()
-        .map(|pair| {
-            pair.iter()
-                .try_fold(0_u8, |value, byte| Some(value << 4 | digit(byte)?))
-        })
+        .map(|pair| pair.iter().try_fold(0_u8, |value, byte| Some(value << 4 | digit(byte)?)))
         .collect::<Option<Vec<u8>>>()
         .map(Zeroizing::new)
 }
@@ -130,14 +115,8 @@ impl FromStr for KeyId {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let bytes = decode_hex(text)
-            .filter(|_| text.len() == 16)
-            .ok_or(KeyError::NotAKeyId)?;
-        bytes
-            .as_slice()
-            .try_into()
-            .map(Self)
-            .map_err(|_| KeyError::NotAKeyId)
+        let bytes = decode_hex(text).filter(|_| text.len() == 16).ok_or(KeyError::NotAKeyId)?;
+        bytes.as_slice().try_into().map(Self).map_err(|_| KeyError::NotAKeyId)
     }
 }
 
@@ -155,10 +134,7 @@ mod tests {
     #[test]
     fn the_id_is_the_start_of_the_keys_sha256() {
         // sha256 of 32 zero bytes.
-        assert_eq!(
-            Key::from_bytes(&[0; 32]).unwrap().id().to_string(),
-            "66687aadf862bd77"
-        );
+        assert_eq!(Key::from_bytes(&[0; 32]).unwrap().id().to_string(), "66687aadf862bd77");
     }
 
     #[test]
@@ -180,10 +156,7 @@ mod tests {
     #[test]
     fn a_key_of_another_length_says_how_long_it_is() {
         assert_eq!(Key::parse("c2hvcnQ="), Err(KeyError::WrongLength(5)));
-        assert_eq!(
-            Key::parse(&BASE64.encode([1; 33])),
-            Err(KeyError::WrongLength(33))
-        );
+        assert_eq!(Key::parse(&BASE64.encode([1; 33])), Err(KeyError::WrongLength(33)));
         assert_eq!(Key::parse(&"ab".repeat(31)), Err(KeyError::WrongLength(31)));
         assert_eq!(Key::parse(&"ab".repeat(33)), Err(KeyError::WrongLength(33)));
         assert_eq!(Key::parse(&"a".repeat(63)), Err(KeyError::NotAKey));

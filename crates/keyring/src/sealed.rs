@@ -69,10 +69,7 @@ impl Keyring {
         }
         let mut keys = keys.into_iter();
         let sealing = keys.next().ok_or(KeyError::Empty)?;
-        Ok(Self {
-            sealing,
-            older: keys.collect(),
-        })
+        Ok(Self { sealing, older: keys.collect() })
     }
 
     /// A keyring from text: one key a line, the sealing one first; blank lines and lines that begin with `#` are skipped.
@@ -86,10 +83,7 @@ impl Keyring {
             .map(|(index, line)| (index + 1, line.trim()))
             .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
             .map(|(line, key)| {
-                Key::parse(key).map_err(|problem| KeyError::BadLine {
-                    line,
-                    problem: Box::new(problem),
-                })
+                Key::parse(key).map_err(|problem| KeyError::BadLine { line, problem: Box::new(problem) })
             })
             .collect::<Result<Vec<Key>, KeyError>>()?;
         Self::new(keys)
@@ -131,20 +125,11 @@ impl Keyring {
         let id = self.sealing.id();
         let place = associated_data(id, context);
         let ciphertext = cipher(&self.sealing)
-            .encrypt(
-                &XNonce::from(nonce),
-                Payload {
-                    msg: plain.as_bytes(),
-                    aad: &place,
-                },
-            )
+            .encrypt(&XNonce::from(nonce), Payload { msg: plain.as_bytes(), aad: &place })
             .map_err(|_| KeyError::TooLong)?;
         let mut bytes = [nonce.as_slice(), &ciphertext].concat();
         bytes.extend(checksum(id, &bytes));
-        Ok(format!(
-            "{PREFIX}{id}:{}",
-            BASE64_URL_SAFE_NO_PAD.encode(bytes)
-        ))
+        Ok(format!("{PREFIX}{id}:{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// Opens a sealed value at the place it was sealed for.
@@ -153,31 +138,16 @@ impl Keyring {
     /// [`KeyError::NotSealed`], [`KeyError::Damaged`], [`KeyError::UnknownKey`] or [`KeyError::WrongContext`].
     pub fn open(&self, sealed: &str, context: &Context<'_>) -> Result<Secret, KeyError> {
         let (id, text) = parts(sealed)?;
-        let bytes = BASE64_URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| KeyError::Damaged)?;
-        let (bytes, check) = bytes
-            .split_last_chunk::<CHECK_BYTES>()
-            .ok_or(KeyError::Damaged)?;
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Damaged)?;
+        let (bytes, check) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(KeyError::Damaged)?;
         if checksum(id, bytes) != *check {
             return Err(KeyError::Damaged);
         }
-        let (nonce, ciphertext) = bytes
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(KeyError::Damaged)?;
-        let key = self
-            .keys()
-            .find(|key| key.id() == id)
-            .ok_or(KeyError::UnknownKey(id))?;
+        let (nonce, ciphertext) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(KeyError::Damaged)?;
+        let key = self.keys().find(|key| key.id() == id).ok_or(KeyError::UnknownKey(id))?;
         let place = associated_data(id, context);
         let plain = cipher(key)
-            .decrypt(
-                &XNonce::from(*nonce),
-                Payload {
-                    msg: ciphertext,
-                    aad: &place,
-                },
-            )
+            .decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: &place })
             .map(Zeroizing::new)
             .map_err(|_| KeyError::WrongContext)?;
         // Only text is ever sealed, so anything else was sealed by somebody else's program.
@@ -192,20 +162,11 @@ fn cipher(key: &Key) -> XChaCha20Poly1305 {
 
 /// Everything before the column has a fixed length, so two places never give the same bytes.
 fn associated_data(id: KeyId, context: &Context<'_>) -> Vec<u8> {
-    [
-        format!("{PREFIX}{id}:").as_bytes(),
-        &context.organizer,
-        context.column.as_bytes(),
-    ]
-    .concat()
+    [format!("{PREFIX}{id}:").as_bytes(), &context.organizer, context.column.as_bytes()].concat()
 }
 
 fn checksum(id: KeyId, bytes: &[u8]) -> [u8; CHECK_BYTES] {
-    let digest: [u8; 32] = Sha256::new()
-        .chain_update(id.to_string())
-        .chain_update(bytes)
-        .finalize()
-        .into();
+    let digest: [u8; 32] = Sha256::new().chain_update(id.to_string()).chain_update(bytes).finalize().into();
     let [a, b, c, d, ..] = digest;
     [a, b, c, d]
 }
@@ -216,10 +177,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HERE: Context<'_> = Context {
-        organizer: [1; 16],
-        column: "access_token",
-    };
+    const HERE: Context<'_> = Context { organizer: [1; 16], column: "access_token" };
 
     fn key(byte: u8) -> Key {
         Key::from_bytes(&[byte; 32]).unwrap()
@@ -235,19 +193,13 @@ mod tests {
         assert!(is_sealed(&sealed));
         assert!(sealed.starts_with(&format!("wa1:{}:", key(1).id())));
         assert_eq!(key_of(&sealed), Ok(key(1).id()));
-        assert!(
-            !sealed.contains("EAAG")
-                && !sealed.contains(&BASE64_URL_SAFE_NO_PAD.encode("EAAGtoken"))
-        );
+        assert!(!sealed.contains("EAAG") && !sealed.contains(&BASE64_URL_SAFE_NO_PAD.encode("EAAGtoken")));
     }
 
     #[test]
     fn the_same_secret_never_seals_to_the_same_text() {
         let ring = ring(&[1]);
-        assert_ne!(
-            ring.seal("x", &HERE).unwrap(),
-            ring.seal("x", &HERE).unwrap()
-        );
+        assert_ne!(ring.seal("x", &HERE).unwrap(), ring.seal("x", &HERE).unwrap());
     }
 
     #[test]
@@ -255,30 +207,15 @@ mod tests {
         let old = ring(&[1]).seal("secret", &HERE).unwrap();
         let rotated = ring(&[2, 1]);
         assert_eq!(rotated.open(&old, &HERE).unwrap().expose(), "secret");
-        assert_eq!(
-            key_of(&rotated.seal("secret", &HERE).unwrap()),
-            Ok(rotated.sealing_key())
-        );
-        assert_eq!(
-            rotated.ids().collect::<Vec<_>>(),
-            [key(2).id(), key(1).id()]
-        );
+        assert_eq!(key_of(&rotated.seal("secret", &HERE).unwrap()), Ok(rotated.sealing_key()));
+        assert_eq!(rotated.ids().collect::<Vec<_>>(), [key(2).id(), key(1).id()]);
     }
 
     #[test]
     fn another_organizer_or_column_cannot_open_it() {
         let ring = ring(&[1]);
         let sealed = ring.seal("secret", &HERE).unwrap();
-        let elsewhere = [
-            Context {
-                organizer: [2; 16],
-                ..HERE
-            },
-            Context {
-                column: "app_secret",
-                ..HERE
-            },
-        ];
+        let elsewhere = [Context { organizer: [2; 16], ..HERE }, Context { column: "app_secret", ..HERE }];
         for context in elsewhere {
             assert_eq!(ring.open(&sealed, &context), Err(KeyError::WrongContext));
         }
@@ -289,10 +226,7 @@ mod tests {
         let sealed = ring(&[1]).seal("secret", &HERE).unwrap();
         let error = ring(&[2]).open(&sealed, &HERE).unwrap_err();
         assert_eq!(error, KeyError::UnknownKey(key(1).id()));
-        assert!(
-            error.to_string().contains(&key(1).id().to_string())
-                && error.to_string().contains("import")
-        );
+        assert!(error.to_string().contains(&key(1).id().to_string()) && error.to_string().contains("import"));
     }
 
     #[test]
@@ -322,36 +256,21 @@ mod tests {
     #[test]
     fn a_keyring_without_a_key_or_with_one_twice_is_refused() {
         assert_eq!(Keyring::new(Vec::new()).unwrap_err(), KeyError::Empty);
-        assert_eq!(
-            Keyring::new(vec![key(1), key(2), key(1)]).unwrap_err(),
-            KeyError::Twice(key(1).id())
-        );
+        assert_eq!(Keyring::new(vec![key(1), key(2), key(1)]).unwrap_err(), KeyError::Twice(key(1).id()));
     }
 
     #[test]
     fn a_key_file_has_a_key_a_line_and_comments() {
-        let text = format!(
-            "# made in March\n{}\n\n  # older\r\n{}\r\n",
-            key(1).to_export(),
-            "02".repeat(32)
-        );
+        let text = format!("# made in March\n{}\n\n  # older\r\n{}\r\n", key(1).to_export(), "02".repeat(32));
         let ring = Keyring::from_file_text(&text).unwrap();
         assert_eq!(ring.ids().collect::<Vec<_>>(), [key(1).id(), key(2).id()]);
     }
 
     #[test]
     fn a_bad_line_is_named_by_its_number_and_not_quoted() {
-        let error = Keyring::from_file_text("# first\nhunter2hunter2\n")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("line 2:") && !error.contains("hunter2"),
-            "{error}"
-        );
-        assert_eq!(
-            Keyring::from_file_text("# nothing\n\n").unwrap_err(),
-            KeyError::Empty
-        );
+        let error = Keyring::from_file_text("# first\nhunter2hunter2\n").unwrap_err().to_string();
+        assert!(error.starts_with("line 2:") && !error.contains("hunter2"), "{error}");
+        assert_eq!(Keyring::from_file_text("# nothing\n\n").unwrap_err(), KeyError::Empty);
     }
 
     proptest! {

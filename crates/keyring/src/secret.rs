@@ -40,10 +40,7 @@ mod tests {
     #[test]
     fn no_formatting_shows_the_secret() {
         let secret = Secret::new("EAAGtoken".to_owned());
-        assert_eq!(
-            format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)),
-            "*** *** *** Some(***)"
-        );
+        assert_eq!(format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)), "*** *** *** Some(***)");
         assert_eq!(secret.expose(), "EAAGtoken");
     }
 }

@@ -28,23 +28,11 @@ const TABLE: &[(i64, u16, &str)] = &[
     (2, 503, "Service temporarily unavailable"),
     (3, 500, "Capability or permissions issue"),
     (4, 400, "Application request limit reached"),
-    (
-        10,
-        403,
-        "Application does not have permission for this action",
-    ),
+    (10, 403, "Application does not have permission for this action"),
     (33, 400, "Parameter value is not valid"),
     (100, 400, "Invalid parameter"),
-    (
-        104,
-        401,
-        "API calls from the server require an appsecret_proof argument",
-    ),
-    (
-        190,
-        401,
-        "Invalid OAuth access token - Cannot parse access token",
-    ),
+    (104, 401, "API calls from the server require an appsecret_proof argument"),
+    (190, 401, "Invalid OAuth access token - Cannot parse access token"),
     (
         200,
         403,
@@ -53,21 +41,13 @@ const TABLE: &[(i64, u16, &str)] = &[
     (341, 400, "Application limit reached"),
     (368, 403, "Temporarily blocked for policies violations"),
     (613, 400, "Calls to this api have exceeded the rate limit"),
-    (
-        2500,
-        401,
-        "An active access token must be used to query information about the current user.",
-    ),
+    (2500, 401, "An active access token must be used to query information about the current user."),
     (80007, 400, "Rate limit issues"),
     (80008, 400, "Rate limit issues"),
     (130403, 400, "User is blocked by the business"),
     (130429, 400, "Rate limit hit"),
     (130472, 400, "User's number is part of an experiment"),
-    (
-        130497,
-        403,
-        "Business account is restricted from messaging users in this country",
-    ),
+    (130497, 403, "Business account is restricted from messaging users in this country"),
     (131000, 500, "Something went wrong"),
     (131005, 403, "Access denied"),
     (131008, 400, "Required parameter is missing"),
@@ -77,100 +57,40 @@ const TABLE: &[(i64, u16, &str)] = &[
     (131026, 400, "Message undeliverable"),
     (131030, 400, "Recipient phone number not in allowed list"),
     (131031, 403, "Account has been locked"),
-    (
-        131037,
-        400,
-        "WhatsApp provided number needs display name approval before message can be sent",
-    ),
+    (131037, 400, "WhatsApp provided number needs display name approval before message can be sent"),
     (131042, 400, "Business eligibility payment issue"),
-    (
-        131045,
-        500,
-        "Message failed to send due to a phone number registration error",
-    ),
+    (131045, 500, "Message failed to send due to a phone number registration error"),
     (131047, 400, "Re-engagement message"),
     (131048, 400, "Spam rate limit hit"),
-    (
-        131049,
-        400,
-        "This message was not delivered to maintain healthy ecosystem engagement",
-    ),
+    (131049, 400, "This message was not delivered to maintain healthy ecosystem engagement"),
     (131050, 400, "User has stopped marketing messages"),
     (131051, 400, "Unsupported message type"),
     (131052, 400, "Media download error"),
     (131053, 400, "Media upload error"),
     (131055, 400, "Method not allowed"),
-    (
-        131056,
-        400,
-        "(Business Account, Consumer Account) pair rate limit hit",
-    ),
+    (131056, 400, "(Business Account, Consumer Account) pair rate limit hit"),
     (131057, 500, "Account in maintenance mode"),
-    (
-        131061,
-        400,
-        "Template has a max price and must be sent with the Marketing Messages API",
-    ),
-    (
-        131062,
-        400,
-        "Business-scoped user id recipients are not supported for this message",
-    ),
-    (
-        131063,
-        400,
-        "Marketing templates are disabled on Cloud API for this account",
-    ),
-    (
-        131064,
-        400,
-        "Template classification violation limit reached",
-    ),
-    (
-        132000,
-        400,
-        "Number of parameters does not match the expected number of params",
-    ),
-    (
-        132001,
-        404,
-        "Template name does not exist in the translation",
-    ),
+    (131061, 400, "Template has a max price and must be sent with the Marketing Messages API"),
+    (131062, 400, "Business-scoped user id recipients are not supported for this message"),
+    (131063, 400, "Marketing templates are disabled on Cloud API for this account"),
+    (131064, 400, "Template classification violation limit reached"),
+    (132000, 400, "Number of parameters does not match the expected number of params"),
+    (132001, 404, "Template name does not exist in the translation"),
     (132005, 400, "Translated text too long"),
     (132007, 400, "Template format character policy violated"),
     (132008, 400, "Template parameter value is not valid"),
-    (
-        132012,
-        400,
-        "Parameter format does not match format in the created template",
-    ),
+    (132012, 400, "Parameter format does not match format in the created template"),
     (132015, 400, "Template is paused"),
     (132016, 400, "Template is disabled"),
-    (
-        132018,
-        400,
-        "There was an issue with the parameters in your template",
-    ),
+    (132018, 400, "There was an issue with the parameters in your template"),
     (132068, 400, "Flow is blocked"),
     (132069, 400, "Flow is throttled"),
     (133000, 500, "Incomplete deregistration"),
     (133004, 503, "Server temporarily unavailable"),
     (133010, 400, "Account not registered"),
-    (
-        133015,
-        400,
-        "Phone number was recently deleted, wait before trying again",
-    ),
-    (
-        133016,
-        400,
-        "Account register deregister rate limit exceeded",
-    ),
-    (
-        134011,
-        400,
-        "WhatsApp Business payments terms of service not accepted",
-    ),
+    (133015, 400, "Phone number was recently deleted, wait before trying again"),
+    (133016, 400, "Account register deregister rate limit exceeded"),
+    (134011, 400, "WhatsApp Business payments terms of service not accepted"),
     (134100, 400, "Only marketing messages are supported"),
     (134101, 400, "Template is syncing"),
     (134102, 500, "Template is unavailable for use"),
@@ -187,14 +107,7 @@ impl GraphError {
             0 | 1 | 190 | 2500 => title.to_owned(),
             _ => format!("(#{code}) {title}"),
         };
-        Self {
-            http,
-            code,
-            subcode: None,
-            kind: "OAuthException",
-            message,
-            details: None,
-        }
+        Self { http, code, subcode: None, kind: "OAuthException", message, details: None }
     }
 
     pub(crate) fn details(mut self, details: impl Into<String>) -> Self {
@@ -214,21 +127,12 @@ impl GraphError {
 
     /// A path that leads nowhere.
     pub(crate) fn unknown_path(component: &str) -> Self {
-        Self {
-            http: 400,
-            ..Self::of(2500)
-        }
-        .message(format!("Unknown path components: /{component}"))
+        Self { http: 400, ..Self::of(2500) }.message(format!("Unknown path components: /{component}"))
     }
 
     /// An object that is not there, not visible to this token, or cannot do this; Meta does not say which.
     pub(crate) fn no_such_object(method: &str, id: &str) -> Self {
-        Self {
-            subcode: Some(33),
-            kind: "GraphMethodException",
-            ..Self::of(100)
-        }
-        .message(format!(
+        Self { subcode: Some(33), kind: "GraphMethodException", ..Self::of(100) }.message(format!(
             "Unsupported {method} request. Object with ID '{id}' does not exist, cannot be loaded due to \
              missing permissions, or does not support this operation. Please read the Graph API \
              documentation at https://developers.facebook.com/docs/graph-api"
@@ -237,12 +141,9 @@ impl GraphError {
 
     /// A body above the simulator's bound.
     pub(crate) fn body_too_large(limit: usize) -> Self {
-        Self {
-            http: 413,
-            ..Self::of(1)
-        }
-        .message("Please reduce the amount of data you're asking for, then retry your request")
-        .details(format!("The request body is larger than {limit} bytes"))
+        Self { http: 413, ..Self::of(1) }
+            .message("Please reduce the amount of data you're asking for, then retry your request")
+            .details(format!("The request body is larger than {limit} bytes"))
     }
 
     pub(crate) fn is_throttle(&self) -> bool {

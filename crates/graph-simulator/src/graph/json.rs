@@ -37,10 +37,7 @@ impl fmt::Display for Path<'_> {
 
 impl<'v> Node<'v, 'static> {
     pub(crate) fn root(value: &'v Value) -> Self {
-        Self {
-            value,
-            path: Path::Root,
-        }
+        Self { value, path: Path::Root }
     }
 }
 
@@ -48,10 +45,7 @@ impl<'v, 'p> Node<'v, 'p> {
     /// The member `key`; a JSON null counts as absent.
     pub(crate) fn get<'c>(&'c self, key: &'c str) -> Option<Node<'v, 'c>> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;
-        Some(Node {
-            value,
-            path: Path::Key(&self.path, key),
-        })
+        Some(Node { value, path: Path::Key(&self.path, key) })
     }
 
     /// The member `key`, which must be there.
@@ -66,10 +60,7 @@ impl<'v, 'p> Node<'v, 'p> {
         let Value::Array(items) = self.value else {
             return Err(self.must_be("an array"));
         };
-        Ok(items.iter().enumerate().map(|(index, value)| Node {
-            value,
-            path: Path::Index(&self.path, index),
-        }))
+        Ok(items.iter().enumerate().map(|(index, value)| Node { value, path: Path::Index(&self.path, index) }))
     }
 
     /// Checks that the value is an object with no other members than `known`.
@@ -97,10 +88,7 @@ impl<'v, 'p> Node<'v, 'p> {
     pub(crate) fn text(&self, max: usize) -> Result<&'v str> {
         let text = self.str()?;
         if text.is_empty() {
-            return Err(GraphError::parameter(format_args!(
-                "Param {} must be non-empty.",
-                self.path
-            )));
+            return Err(GraphError::parameter(format_args!("Param {} must be non-empty.", self.path)));
         }
         // Bytes are at least as many as characters: the common short text is not counted twice.
         if text.len() > max && text.chars().count() > max {
@@ -119,16 +107,11 @@ impl<'v, 'p> Node<'v, 'p> {
             return Ok(text);
         }
         let list = allowed.join(", ").to_uppercase();
-        Err(GraphError::parameter(format_args!(
-            "Param {} must be one of {{{list}}} - got \"{text}\".",
-            self.path
-        )))
+        Err(GraphError::parameter(format_args!("Param {} must be one of {{{list}}} - got \"{text}\".", self.path)))
     }
 
     pub(crate) fn bool(&self) -> Result<bool> {
-        self.value
-            .as_bool()
-            .ok_or_else(|| self.must_be("a boolean"))
+        self.value.as_bool().ok_or_else(|| self.must_be("a boolean"))
     }
 
     pub(crate) fn value(&self) -> &'v Value {
@@ -166,10 +149,7 @@ mod tests {
             component.object(&["type"]).unwrap_err().details.unwrap(),
             "Unexpected key \"extra\" on param \"template['components'][0]\"."
         );
-        assert_eq!(
-            root.require("to").unwrap_err().message,
-            "(#100) The parameter to is required."
-        );
+        assert_eq!(root.require("to").unwrap_err().message, "(#100) The parameter to is required.");
     }
 
     #[test]

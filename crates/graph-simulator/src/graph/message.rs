@@ -61,10 +61,7 @@ const ENVELOPE: [&str; 9] = [
 pub(crate) fn parse(body: &Value, version: Version) -> Result<Posted<'_>> {
     let root = Node::root(body);
     if !body.is_object() {
-        return Err(root
-            .require("messaging_product")
-            .err()
-            .unwrap_or_else(|| GraphError::of(100)));
+        return Err(root.require("messaging_product").err().unwrap_or_else(|| GraphError::of(100)));
     }
     root.require("messaging_product")?.one_of(&["whatsapp"])?;
     if root.get("status").is_some() {
@@ -91,9 +88,7 @@ pub(crate) fn parse(body: &Value, version: Version) -> Result<Posted<'_>> {
         context.require("message_id")?.text(512)?;
     }
     let content = root.get(kind).ok_or_else(|| {
-        GraphError::of(131008).details(format!(
-            "Parameter '{kind}' is mandatory for message type '{kind}'"
-        ))
+        GraphError::of(131008).details(format!("Parameter '{kind}' is mandatory for message type '{kind}'"))
     })?;
     let template = match kind {
         "template" => Some(template::parse(&content, version)?),
@@ -102,20 +97,11 @@ pub(crate) fn parse(body: &Value, version: Version) -> Result<Posted<'_>> {
             None
         }
     };
-    Ok(Posted::Message(Message {
-        to,
-        callback_data,
-        template,
-    }))
+    Ok(Posted::Message(Message { to, callback_data, template }))
 }
 
 fn read_receipt<'v>(root: &Node<'v, '_>) -> Result<Posted<'v>> {
-    root.object(&[
-        "messaging_product",
-        "status",
-        "message_id",
-        "typing_indicator",
-    ])?;
+    root.object(&["messaging_product", "status", "message_id", "typing_indicator"])?;
     root.require("status")?.one_of(&["read"])?;
     root.require("message_id")?.text(512)?;
     Ok(Posted::ReadReceipt)
@@ -207,11 +193,7 @@ fn interactive(content: &Node<'_, '_>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        reason = "a test fails by panicking"
-    )]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
     use super::*;
     use serde_json::json;
 
@@ -231,9 +213,7 @@ mod tests {
     }
 
     fn code(body: &Value) -> Option<i64> {
-        parse(body, Version::parse("v25.0").unwrap())
-            .err()
-            .map(|error| error.code)
+        parse(body, Version::parse("v25.0").unwrap()).err().map(|error| error.code)
     }
 
     fn typed(kind: &str, content: Value) -> Option<i64> {
@@ -266,10 +246,7 @@ mod tests {
             (with("type", json!("TEMPLATE")), 100),
             (with("type", json!("fax")), 100),
             (with("template", Value::Null), 131008),
-            (
-                with("biz_opaque_callback_data", json!("x".repeat(513))),
-                100,
-            ),
+            (with("biz_opaque_callback_data", json!("x".repeat(513))), 100),
             (with("biz_opaque_callback_data", json!("")), 100),
             (with("context", json!({})), 100),
             (with("idempotency_key", json!("x")), 100),
@@ -281,10 +258,7 @@ mod tests {
             assert_eq!(code(&body), Some(expected), "{body}");
         }
         assert_eq!(code(&with("recipient_type", Value::Null)), None);
-        assert_eq!(
-            code(&with("biz_opaque_callback_data", json!("é".repeat(512)))),
-            None
-        );
+        assert_eq!(code(&with("biz_opaque_callback_data", json!("é".repeat(512)))), None);
     }
 
     #[test]
@@ -302,31 +276,13 @@ mod tests {
         assert_eq!(typed("text", json!({"body": "é".repeat(4096)})), None);
         assert_eq!(typed("text", json!({"body": "x".repeat(4097)})), Some(100));
         assert_eq!(typed("text", json!({"body": ""})), Some(100));
-        assert_eq!(
-            typed("text", json!({"body": "x", "preview_url": "no"})),
-            Some(100)
-        );
+        assert_eq!(typed("text", json!({"body": "x", "preview_url": "no"})), Some(100));
         assert_eq!(typed("image", json!({"id": "1", "caption": "c"})), None);
-        assert_eq!(
-            typed("image", json!({"id": "1", "caption": "c".repeat(1025)})),
-            Some(100)
-        );
-        assert_eq!(
-            typed("audio", json!({"id": "1", "caption": "c"})),
-            Some(100)
-        );
-        assert_eq!(
-            typed(
-                "document",
-                json!({"link": "https://e.com/a.pdf", "filename": "a.pdf"})
-            ),
-            None
-        );
+        assert_eq!(typed("image", json!({"id": "1", "caption": "c".repeat(1025)})), Some(100));
+        assert_eq!(typed("audio", json!({"id": "1", "caption": "c"})), Some(100));
+        assert_eq!(typed("document", json!({"link": "https://e.com/a.pdf", "filename": "a.pdf"})), None);
         assert_eq!(typed("location", json!({"latitude": 1.0})), Some(100));
-        assert_eq!(
-            typed("reaction", json!({"message_id": "wamid.x", "emoji": ""})),
-            None
-        );
+        assert_eq!(typed("reaction", json!({"message_id": "wamid.x", "emoji": ""})), None);
         assert_eq!(typed("contacts", json!([])), Some(100));
         let button = |count: usize| json!({"type": "button", "body": {"text": "b"}, "action": {"buttons": vec![json!({}); count]}});
         assert_eq!(typed("interactive", button(3)), None);
@@ -335,13 +291,9 @@ mod tests {
 
     #[test]
     fn a_read_receipt_is_no_message() {
-        let body =
-            json!({"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.x"});
+        let body = json!({"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.x"});
         let version = Version::parse("v25.0").unwrap();
         assert!(matches!(parse(&body, version), Ok(Posted::ReadReceipt)));
-        assert_eq!(
-            code(&json!({"messaging_product": "whatsapp", "status": "read"})),
-            Some(100)
-        );
+        assert_eq!(code(&json!({"messaging_product": "whatsapp", "status": "read"})), Some(100));
     }
 }

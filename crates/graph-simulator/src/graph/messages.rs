@@ -58,11 +58,7 @@ enum Verdict {
 }
 
 /// Answers a request.
-pub(crate) async fn handle(
-    state: Arc<State>,
-    call: Call,
-    in_flight: InFlight,
-) -> Result<Answer, Break> {
+pub(crate) async fn handle(state: Arc<State>, call: Call, in_flight: InFlight) -> Result<Answer, Break> {
     let version = call.version;
     let mut outcome = Outcome::default();
     let verdict = judge(&state, &call, &mut outcome).unwrap_or_else(Verdict::Refused);
@@ -96,9 +92,7 @@ fn judge(state: &State, call: &Call, outcome: &mut Outcome) -> Result<Verdict, G
     }
     let registry = state.registry();
     let account = authorize(state, &registry, call)?;
-    let limits = account
-        .and_then(|account| account.limits)
-        .unwrap_or(state.options.default_limits);
+    let limits = account.and_then(|account| account.limits).unwrap_or(state.options.default_limits);
     let number = state.traffic.number(id);
     if number.arrive(call.arrived, limits, state.options.keep_arrivals) && !limits.count_only {
         return Err(GraphError::of(130429)
@@ -109,9 +103,7 @@ fn judge(state: &State, call: &Call, outcome: &mut Outcome) -> Result<Verdict, G
         return Ok(Verdict::Noted);
     };
     if let Some(send) = &message.template {
-        let languages = account.map_or(&[][..], |account| {
-            registry.template(&account.waba_id, send.name)
-        });
+        let languages = account.map_or(&[][..], |account| registry.template(&account.waba_id, send.name));
         template_rules::check(send, languages, state.options.strict)?;
     }
     let faults = state.faults();
@@ -123,25 +115,16 @@ fn judge(state: &State, call: &Call, outcome: &mut Outcome) -> Result<Verdict, G
         return Ok(Verdict::Struck(rule.action.clone()));
     }
     admit(state, account, &number, limits, &message, call)?;
-    let wamid = state
-        .ids
-        .wamid(message.to.wa_id.as_deref().unwrap_or(&message.to.input));
+    let wamid = state.ids.wamid(message.to.wa_id.as_deref().unwrap_or(&message.to.input));
     state.ledger.accept(message.callback_data.unwrap_or(&wamid));
     let body = success(&message, &wamid);
     outcome.accepted = true;
     outcome.wamid = Some(wamid);
-    Ok(Verdict::Accepted {
-        body,
-        fault: struck.map(|(_, rule)| rule.action.clone()),
-    })
+    Ok(Verdict::Accepted { body, fault: struck.map(|(_, rule)| rule.action.clone()) })
 }
 
 /// The registered account that the request may use; `None` for one that open mode lets in.
-fn authorize<'r>(
-    state: &State,
-    registry: &'r Registry,
-    call: &Call,
-) -> Result<Option<&'r Account>, GraphError> {
+fn authorize<'r>(state: &State, registry: &'r Registry, call: &Call) -> Result<Option<&'r Account>, GraphError> {
     let token = call
         .headers
         .get(hyper::header::AUTHORIZATION)
@@ -151,13 +134,9 @@ fn authorize<'r>(
         .map(|(_, token)| token.trim())
         .ok_or_else(|| GraphError::of(2500))?;
     match registry.account(&call.phone_number_id) {
-        Some(account) if account.token.as_deref().is_some_and(|known| known != token) => {
-            Err(GraphError::of(190))
-        }
+        Some(account) if account.token.as_deref().is_some_and(|known| known != token) => Err(GraphError::of(190)),
         Some(account) => Ok(Some(account)),
-        None if state.options.strict => {
-            Err(GraphError::no_such_object("post", &call.phone_number_id))
-        }
+        None if state.options.strict => Err(GraphError::no_such_object("post", &call.phone_number_id)),
         None => Ok(None),
     }
 }
@@ -172,14 +151,11 @@ fn parse_json(call: &Call) -> Result<Value, GraphError> {
         .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"));
     if !json {
         // Graph then looks for form parameters and finds none.
-        return Err(
-            GraphError::parameter("The parameter messaging_product is required.")
-                .details("The content type must be application/json"),
-        );
+        return Err(GraphError::parameter("The parameter messaging_product is required.")
+            .details("The content type must be application/json"));
     }
-    serde_json::from_slice(body).map_err(|error| {
-        GraphError::of(100).details(format!("The body is not valid JSON: {error}"))
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| GraphError::of(100).details(format!("The body is not valid JSON: {error}")))
 }
 
 fn admit(
@@ -194,13 +170,7 @@ fn admit(
         let portfolio = account.and_then(|account| account.portfolio_id.as_deref());
         state.traffic.daily(portfolio, &call.phone_number_id)
     });
-    number.admit(
-        message.to.key(),
-        call.arrived,
-        limits,
-        daily.as_ref(),
-        state.options.daily_limit_code,
-    )
+    number.admit(message.to.key(), call.arrived, limits, daily.as_ref(), state.options.daily_limit_code)
 }
 
 /// Meta's answer to an accepted message.
@@ -229,16 +199,9 @@ fn success(message: &message::Message<'_>, wamid: &str) -> Bytes {
     let input = message.to.input.as_str();
     let success = Success {
         messaging_product: "whatsapp",
-        contacts: [Contact {
-            input,
-            wa_id,
-            user_id: if wa_id.is_none() { Some(input) } else { None },
-        }],
+        contacts: [Contact { input, wa_id, user_id: if wa_id.is_none() { Some(input) } else { None } }],
         // Meta reports the status of templates only.
-        messages: [Id {
-            id: wamid,
-            message_status: message.template.as_ref().map(|_| "accepted"),
-        }],
+        messages: [Id { id: wamid, message_status: message.template.as_ref().map(|_| "accepted") }],
     };
     serde_json::to_vec(&success).unwrap_or_default().into()
 }
@@ -248,10 +211,7 @@ fn plan(state: &State, verdict: Verdict, outcome: &mut Outcome) -> Reply {
         Verdict::Refused(error) => refusal(state, error, outcome),
         Verdict::Noted => Reply::json(StatusCode::OK, Bytes::from_static(b"{\"success\":true}")),
         Verdict::Accepted { body, fault: None } => Reply::json(StatusCode::OK, body),
-        Verdict::Accepted {
-            body,
-            fault: Some(action),
-        } => fault(state, action, body, outcome),
+        Verdict::Accepted { body, fault: Some(action) } => fault(state, action, body, outcome),
         Verdict::Struck(action) => {
             // The usual answer to a message that was not taken for no reason of its own.
             let usual = GraphError::of(131000);
@@ -274,23 +234,11 @@ fn refusal(state: &State, mut error: GraphError, outcome: &mut Outcome) -> Reply
 
 /// What a struck client gets. `usual` is the body that it would have got.
 fn fault(state: &State, action: Action, usual: Bytes, outcome: &mut Outcome) -> Reply {
-    let status = if outcome.accepted {
-        StatusCode::OK
-    } else {
-        StatusCode::INTERNAL_SERVER_ERROR
-    };
+    let status = if outcome.accepted { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     match action {
         Action::Status(answer) => status_answer(state, answer, outcome),
-        Action::Error {
-            code,
-            subcode,
-            details,
-        } => {
-            let error = GraphError {
-                subcode,
-                details,
-                ..GraphError::of(code)
-            };
+        Action::Error { code, subcode, details } => {
+            let error = GraphError { subcode, details, ..GraphError::of(code) };
             refusal(state, error, outcome)
         }
         Action::ResetBeforeAccept | Action::ResetAfterAccept => Reply::broken(Break::Reset),
@@ -301,10 +249,7 @@ fn fault(state: &State, action: Action, usual: Bytes, outcome: &mut Outcome) -> 
         Action::NotJson => Reply::json(StatusCode::OK, Bytes::from_static(b"{\"messages\": [oops")),
         Action::Redirect => Reply::redirect(reply::REDIRECT_TARGET),
         Action::Oversized { bytes } => Reply::json(status, usual).padded(bytes),
-        Action::SlowBody {
-            ms_per_byte,
-            total_ms,
-        } => {
+        Action::SlowBody { ms_per_byte, total_ms } => {
             let whole = Duration::from_millis(total_ms.unwrap_or(0));
             let length = u32::try_from(usual.len()).unwrap_or(u32::MAX).max(1);
             let interval = ms_per_byte.map_or(whole / length, Duration::from_millis);

@@ -21,10 +21,7 @@ impl Recipient {
         let well_formed = (7..=15).contains(&digits.len())
             && digits.bytes().all(|byte| byte.is_ascii_digit())
             && !digits.starts_with('0');
-        well_formed.then(|| Self {
-            input: text.to_owned(),
-            wa_id: Some(digits.to_owned()),
-        })
+        well_formed.then(|| Self { input: text.to_owned(), wa_id: Some(digits.to_owned()) })
     }
 
     /// A business-scoped user id: country, dot, letters and digits; a parent one has `ENT` between.
@@ -35,10 +32,7 @@ impl Recipient {
             && country.bytes().all(|byte| byte.is_ascii_uppercase())
             && (1..=128).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        well_formed.then(|| Self {
-            input: text.to_owned(),
-            wa_id: None,
-        })
+        well_formed.then(|| Self { input: text.to_owned(), wa_id: None })
     }
 
     /// One word that stands for the recipient in limits. Exact for phone numbers (15 digits fit);
@@ -62,10 +56,7 @@ mod tests {
 
     #[test]
     fn only_e164_with_a_plus_is_a_phone_number() {
-        assert_eq!(
-            Recipient::phone("+5511900000000").unwrap().wa_id.as_deref(),
-            Some("5511900000000")
-        );
+        assert_eq!(Recipient::phone("+5511900000000").unwrap().wa_id.as_deref(), Some("5511900000000"));
         let refused = [
             "5511900000000",
             "+0987654321",

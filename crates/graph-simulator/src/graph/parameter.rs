@@ -32,9 +32,7 @@ pub(crate) fn parse<'v>(node: &Node<'v, '_>, version: Version) -> Result<Paramet
     node.object(&["type", "parameter_name", kind])?;
     let name = node.get("parameter_name").map(|name| name.str());
     let value = node.get(kind).ok_or_else(|| {
-        GraphError::of(100).details(format!(
-            "Parameter '{kind}' is mandatory for component parameter type '{kind}'"
-        ))
+        GraphError::of(100).details(format!("Parameter '{kind}' is mandatory for component parameter type '{kind}'"))
     })?;
     let text = match kind {
         "text" => {
@@ -69,11 +67,7 @@ pub(crate) fn parse<'v>(node: &Node<'v, '_>, version: Version) -> Result<Paramet
             ""
         }
     };
-    Ok(Parameter {
-        kind,
-        name: name.transpose()?,
-        text,
-    })
+    Ok(Parameter { kind, name: name.transpose()?, text })
 }
 
 /// A media object: an uploaded id, or a link that Meta fetches, not both.
@@ -98,8 +92,7 @@ pub(crate) fn media(node: &Node<'_, '_>, kind: &str) -> Result<()> {
                 Err(link.must_be("a valid URI"))
             }
         }
-        _ => Err(GraphError::of(131009)
-            .details(format!("{} must have either 'id' or 'link'", node.path()))),
+        _ => Err(GraphError::of(131009).details(format!("{} must have either 'id' or 'link'", node.path()))),
     }
 }
 
@@ -118,11 +111,7 @@ fn check_text(text: &str, version: Version) -> Result<()> {
 }
 
 fn bad_text(version: Version, details: &str) -> GraphError {
-    let code = if version >= TEMPLATE_VALIDATION_CODE {
-        132018
-    } else {
-        132012
-    };
+    let code = if version >= TEMPLATE_VALIDATION_CODE { 132018 } else { 132012 };
     GraphError::of(code).details(details)
 }
 
@@ -147,9 +136,7 @@ pub(crate) fn check_button(node: &Node<'_, '_>, sub_type: &str, version: Version
             let text = value.str()?;
             check_text(text, version)?;
             // The suffix goes into a URL as it is, so it must be percent-encoded already.
-            let encoded = text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+            let encoded = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
             if !encoded {
                 return Err(bad_text(
                     version,
@@ -170,8 +157,6 @@ pub(crate) fn check_button(node: &Node<'_, '_>, sub_type: &str, version: Version
 
 /// 132012, in Meta's words.
 pub(crate) fn mismatch(part: &str, expected: &str, received: &str) -> GraphError {
-    GraphError::of(132012).details(format!(
-        "{part}: Format mismatch, expected {expected}, received {}",
-        received.to_uppercase()
-    ))
+    GraphError::of(132012)
+        .details(format!("{part}: Format mismatch, expected {expected}, received {}", received.to_uppercase()))
 }

@@ -58,14 +58,11 @@ pub(crate) fn parse<'v>(node: &Node<'v, '_>, version: Version) -> Result<Templat
 
 /// 132001, in Meta's words.
 pub(crate) fn not_found(name: &str, language: &str) -> GraphError {
-    GraphError::of(132001).details(format!(
-        "template name ({name}) does not exist in {language}"
-    ))
+    GraphError::of(132001).details(format!("template name ({name}) does not exist in {language}"))
 }
 
 fn is_template_name(name: &str) -> bool {
-    name.bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// `en`, `fil`, `pt_BR`: an underscore, not the hyphen of other systems.
@@ -77,11 +74,7 @@ fn is_language(code: &str) -> bool {
         && region.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-fn parse_components<'v>(
-    components: &Node<'v, '_>,
-    version: Version,
-    send: &mut TemplateSend<'v>,
-) -> Result<()> {
+fn parse_components<'v>(components: &Node<'v, '_>, version: Version, send: &mut TemplateSend<'v>) -> Result<()> {
     let mut has_body = false;
     for component in components.items()? {
         let kind = component.require("type")?;
@@ -141,11 +134,7 @@ fn parse_carousel(component: &Node<'_, '_>, version: Version) -> Result<()> {
         count += 1;
         card.object(&["card_index", "components"])?;
         card.require("card_index")?;
-        parse_components(
-            &card.require("components")?,
-            version,
-            &mut TemplateSend::default(),
-        )?;
+        parse_components(&card.require("components")?, version, &mut TemplateSend::default())?;
     }
     if !(2..=10).contains(&count) {
         return Err(cards.must_be("an array of 2 to 10 cards"));
@@ -157,10 +146,7 @@ fn text_or_media<'v>(component: &Node<'v, '_>, version: Version) -> Result<Vec<P
     let Some(parameters) = component.get("parameters") else {
         return Ok(Vec::new());
     };
-    parameters
-        .items()?
-        .map(|parameter| parameter::parse(&parameter, version))
-        .collect()
+    parameters.items()?.map(|parameter| parameter::parse(&parameter, version)).collect()
 }
 
 fn parse_button<'v>(node: &Node<'v, '_>, version: Version) -> Result<ButtonSend<'v>> {
@@ -183,11 +169,7 @@ fn parse_button<'v>(node: &Node<'v, '_>, version: Version) -> Result<ButtonSend<
             parameter::check_button(&parameter, sub_type, version)?;
         }
     }
-    Ok(ButtonSend {
-        sub_type,
-        index,
-        has_parameters,
-    })
+    Ok(ButtonSend { sub_type, index, has_parameters })
 }
 
 #[cfg(test)]
@@ -205,10 +187,7 @@ mod tests {
     }
 
     fn components(list: Value) -> std::result::Result<(), (i64, String)> {
-        parse_with(
-            "v25.0",
-            json!({"name": "t", "language": {"code": "en"}, "components": list}),
-        )
+        parse_with("v25.0", json!({"name": "t", "language": {"code": "en"}, "components": list}))
     }
 
     fn code(list: Value) -> Option<i64> {
@@ -225,22 +204,10 @@ mod tests {
         assert_eq!(refused(json!({"language": {"code": "en"}})), 100);
         assert_eq!(refused(json!({"name": "t"})), 100);
         assert_eq!(refused(json!({"name": "t", "language": "en"})), 100);
-        assert_eq!(
-            refused(json!({"name": "t", "language": {"code": "en", "policy": "fallback"}})),
-            100
-        );
-        assert_eq!(
-            refused(json!({"name": "No Such", "language": {"code": "en"}})),
-            132001
-        );
-        assert_eq!(
-            refused(json!({"name": "t", "language": {"code": "en-US"}})),
-            132001
-        );
-        assert_eq!(
-            refused(json!({"name": "t", "language": {"code": "en"}, "extra": 1})),
-            100
-        );
+        assert_eq!(refused(json!({"name": "t", "language": {"code": "en", "policy": "fallback"}})), 100);
+        assert_eq!(refused(json!({"name": "No Such", "language": {"code": "en"}})), 132001);
+        assert_eq!(refused(json!({"name": "t", "language": {"code": "en-US"}})), 132001);
+        assert_eq!(refused(json!({"name": "t", "language": {"code": "en"}, "extra": 1})), 100);
         let full = json!({"name": "order_update_2", "language": {"code": "pt_BR", "policy": "deterministic"}});
         assert_eq!(parse_with("v25.0", full), Ok(()));
     }
@@ -257,8 +224,7 @@ mod tests {
 
     #[test]
     fn bad_parameter_text_had_another_code_before_v23() {
-        let template =
-            json!({"name": "t", "language": {"code": "en"}, "components": body_text("a\nb")});
+        let template = json!({"name": "t", "language": {"code": "en"}, "components": body_text("a\nb")});
         assert_eq!(parse_with("v22.0", template).unwrap_err().0, 132012);
     }
 
@@ -272,21 +238,14 @@ mod tests {
     fn a_parameter_needs_the_member_that_its_type_names() {
         assert_eq!(
             components(json!([{"type": "body", "parameters": [{"type": "text"}]}])),
-            Err((
-                100,
-                "Parameter 'text' is mandatory for component parameter type 'text'".to_owned()
-            ))
+            Err((100, "Parameter 'text' is mandatory for component parameter type 'text'".to_owned()))
         );
         assert_eq!(
-            code(
-                json!([{"type": "body", "parameters": [{"type": "text", "text": "a", "value": "b"}]}])
-            ),
+            code(json!([{"type": "body", "parameters": [{"type": "text", "text": "a", "value": "b"}]}])),
             Some(100)
         );
         assert_eq!(
-            code(
-                json!([{"type": "body", "parameters": [{"type": "image", "image": {"id": "1"}}]}])
-            ),
+            code(json!([{"type": "body", "parameters": [{"type": "image", "image": {"id": "1"}}]}])),
             Some(132012)
         );
     }
@@ -295,31 +254,26 @@ mod tests {
     fn a_component_given_twice_is_refused() {
         let body = json!({"type": "body", "parameters": [{"type": "text", "text": "a"}]});
         assert_eq!(code(json!([body, body])), Some(100));
-        let button = json!({"type": "button", "sub_type": "url", "index": "0", "parameters": [{"type": "text", "text": "a"}]});
+        let button =
+            json!({"type": "button", "sub_type": "url", "index": "0", "parameters": [{"type": "text", "text": "a"}]});
         assert_eq!(code(json!([button, button])), Some(100));
     }
 
     #[test]
     fn media_has_an_id_or_a_link_but_not_both() {
-        let header = |media: Value| {
-            code(json!([{"type": "header", "parameters": [{"type": "image", "image": media}]}]))
-        };
+        let header =
+            |media: Value| code(json!([{"type": "header", "parameters": [{"type": "image", "image": media}]}]));
         assert_eq!(header(json!({"id": "1"})), None);
         assert_eq!(header(json!({"link": "https://example.com/a.jpg"})), None);
         assert_eq!(header(json!({})), Some(131009));
-        assert_eq!(
-            header(json!({"id": "1", "link": "https://example.com/a.jpg"})),
-            Some(131009)
-        );
+        assert_eq!(header(json!({"id": "1", "link": "https://example.com/a.jpg"})), Some(131009));
         assert_eq!(header(json!({"link": "file:///etc/passwd"})), Some(100));
     }
 
     #[test]
     fn a_button_has_an_index_and_the_parameter_of_its_kind() {
         let button = |index: Value, sub_type: &str, parameter: Value| {
-            code(
-                json!([{"type": "button", "sub_type": sub_type, "index": index, "parameters": [parameter]}]),
-            )
+            code(json!([{"type": "button", "sub_type": sub_type, "index": index, "parameters": [parameter]}]))
         };
         let text = |text: &str| json!({"type": "text", "text": text});
         assert_eq!(button(json!("0"), "url", text("a%20b")), None);
@@ -331,10 +285,7 @@ mod tests {
         assert_eq!(button(json!(0), "quick_reply", text("a")), Some(132012));
         let coupon = |code: &str| json!({"type": "coupon_code", "coupon_code": code});
         assert_eq!(button(json!(0), "copy_code", coupon("SAVE10")), None);
-        assert_eq!(
-            button(json!(0), "copy_code", coupon(&"X".repeat(21))),
-            Some(100)
-        );
+        assert_eq!(button(json!(0), "copy_code", coupon(&"X".repeat(21))), Some(100));
     }
 
     #[test]

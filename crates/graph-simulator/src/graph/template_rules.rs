@@ -3,9 +3,7 @@
 use super::error::GraphError;
 use super::parameter::{Parameter, mismatch};
 use super::template::{TemplateSend, not_found};
-use crate::registry::{
-    Button, ButtonType, Header, HeaderFormat, ParameterFormat, Template, variables,
-};
+use crate::registry::{Button, ButtonType, Header, HeaderFormat, ParameterFormat, Template, variables};
 
 type Result<T> = std::result::Result<T, GraphError>;
 
@@ -19,10 +17,7 @@ pub(crate) fn check(send: &TemplateSend<'_>, languages: &[Template], strict: boo
     if languages.is_empty() {
         return if strict { Err(unknown()) } else { Ok(()) };
     }
-    let template = languages
-        .iter()
-        .find(|template| template.language == send.language)
-        .ok_or_else(unknown)?;
+    let template = languages.iter().find(|template| template.language == send.language).ok_or_else(unknown)?;
     match template.status.as_str() {
         "APPROVED" => {}
         "PAUSED" => return Err(GraphError::of(132015)),
@@ -37,21 +32,11 @@ pub(crate) fn check(send: &TemplateSend<'_>, languages: &[Template], strict: boo
 fn check_body(send: &TemplateSend<'_>, template: &Template) -> Result<()> {
     let text = template.body.as_deref();
     let names = text.map(variables);
-    let expected = names
-        .as_ref()
-        .map_or(template.body_parameters, |names| names.len());
-    check_parameters(
-        "body",
-        &send.body,
-        expected,
-        names.as_deref(),
-        template.parameter_format,
-    )?;
+    let expected = names.as_ref().map_or(template.body_parameters, |names| names.len());
+    check_parameters("body", &send.body, expected, names.as_deref(), template.parameter_format)?;
     match text {
         Some(text) if hydrated_length(text, &send.body, template.parameter_format) > MAX_BODY => {
-            Err(GraphError::of(132005).details(format!(
-                "body: the text has more than {MAX_BODY} characters"
-            )))
+            Err(GraphError::of(132005).details(format!("body: the text has more than {MAX_BODY} characters")))
         }
         _ => Ok(()),
     }
@@ -86,9 +71,7 @@ fn check_text_header(given: &[Parameter<'_>], text: &str, format: ParameterForma
     let names = variables(text);
     check_parameters("header", given, names.len(), Some(&names), format)?;
     if hydrated_length(text, given, format) > MAX_HEADER {
-        return Err(GraphError::of(132005).details(format!(
-            "header: the text has more than {MAX_HEADER} characters"
-        )));
+        return Err(GraphError::of(132005).details(format!("header: the text has more than {MAX_HEADER} characters")));
     }
     Ok(())
 }
@@ -101,9 +84,7 @@ fn check_parameters(
     format: ParameterFormat,
 ) -> Result<()> {
     let named = format == ParameterFormat::Named;
-    let nameless = |parameter: &Parameter<'_>| {
-        parameter.kind == "text" && parameter.name.is_none_or(str::is_empty)
-    };
+    let nameless = |parameter: &Parameter<'_>| parameter.kind == "text" && parameter.name.is_none_or(str::is_empty);
     if named && given.iter().any(nameless) {
         return Err(GraphError::of(100).details("Parameter name is missing or empty"));
     }
@@ -114,26 +95,18 @@ fn check_parameters(
         // Meta does not say what it makes of a name here; a sender that gives one is confused.
         return match given.iter().find_map(|parameter| parameter.name) {
             None => Ok(()),
-            Some(name) => Err(GraphError::of(100).details(format!(
-                "{part}: parameter name \"{name}\" given for a template with positional parameters"
-            ))),
+            Some(name) => Err(GraphError::of(100)
+                .details(format!("{part}: parameter name \"{name}\" given for a template with positional parameters"))),
         };
     }
     for (index, parameter) in given.iter().enumerate() {
         let name = parameter.name.unwrap_or_default();
-        let repeated = given
-            .iter()
-            .take(index)
-            .any(|before| before.name == parameter.name);
+        let repeated = given.iter().take(index).any(|before| before.name == parameter.name);
         let unknown = names.is_some_and(|names| !names.contains(&name));
         if repeated || unknown {
             return Err(GraphError::of(100).details(format!(
                 "{part}: parameter name \"{name}\" is {}",
-                if repeated {
-                    "given twice"
-                } else {
-                    "not in the template"
-                }
+                if repeated { "given twice" } else { "not in the template" }
             )));
         }
     }
@@ -162,10 +135,7 @@ fn hydrated_length(text: &str, given: &[Parameter<'_>], format: ParameterFormat)
             // numbers count in their order.
             ParameterFormat::Positional => match name.parse::<usize>() {
                 Ok(position) => position.checked_sub(1).and_then(|index| given.get(index)),
-                Err(_) => names
-                    .iter()
-                    .position(|known| *known == name)
-                    .and_then(|index| given.get(index)),
+                Err(_) => names.iter().position(|known| *known == name).and_then(|index| given.get(index)),
             },
         };
         length += before.chars().count() + value.map_or(0, |value| value.text.chars().count());
@@ -178,33 +148,23 @@ fn check_buttons(send: &TemplateSend<'_>, registered: &[Button]) -> Result<()> {
     for given in &send.buttons {
         let at = given.index;
         let Some(button) = registered.get(at) else {
-            return Err(GraphError::of(132018)
-                .details(format!("buttons: the template has no button at index {at}")));
+            return Err(GraphError::of(132018).details(format!("buttons: the template has no button at index {at}")));
         };
         let (sub_type, name) = wire_name(button.kind);
         if !given.sub_type.eq_ignore_ascii_case(sub_type) {
-            return Err(mismatch(
-                "buttons",
-                &sub_type.to_uppercase(),
-                given.sub_type,
-            ));
+            return Err(mismatch("buttons", &sub_type.to_uppercase(), given.sub_type));
         }
         if given.has_parameters && !takes_parameter(button) {
-            return Err(GraphError::of(132018).details(format!(
-                "buttons: Button at index {at} of type {name} does not require parameters"
-            )));
+            return Err(GraphError::of(132018)
+                .details(format!("buttons: Button at index {at} of type {name} does not require parameters")));
         }
     }
     for (index, button) in registered.iter().enumerate() {
-        let filled = send
-            .buttons
-            .iter()
-            .any(|given| given.index == index && given.has_parameters);
+        let filled = send.buttons.iter().any(|given| given.index == index && given.has_parameters);
         if needs_parameter(button) && !filled {
             let (_, name) = wire_name(button.kind);
-            return Err(GraphError::of(131008).details(format!(
-                "buttons: Button at index {index} of type {name} requires a parameter"
-            )));
+            return Err(GraphError::of(131008)
+                .details(format!("buttons: Button at index {index} of type {name} requires a parameter")));
         }
     }
     Ok(())
@@ -258,10 +218,7 @@ mod tests {
     }
 
     fn body(texts: &[&str]) -> Value {
-        let parameters: Vec<_> = texts
-            .iter()
-            .map(|text| json!({"type": "text", "text": text}))
-            .collect();
+        let parameters: Vec<_> = texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
         json!([{"type": "body", "parameters": parameters}])
     }
 
@@ -275,14 +232,13 @@ mod tests {
         assert_eq!(code(&two, body(&["Ana", "Monday"])), None);
         assert_eq!(
             verdict(&two, body(&["Ana"])),
-            Err((132000, "body: number of localizable_params (1) does not match the expected number of params (2)".to_owned()))
+            Err((
+                132000,
+                "body: number of localizable_params (1) does not match the expected number of params (2)".to_owned()
+            ))
         );
         assert_eq!(code(&two, json!([])), Some(132000));
-        let counted = Template {
-            body: None,
-            body_parameters: 1,
-            ..two
-        };
+        let counted = Template { body: None, body_parameters: 1, ..two };
         assert_eq!(code(&counted, body(&["a"])), None);
         assert_eq!(code(&counted, body(&["a", "b"])), Some(132000));
     }
@@ -298,15 +254,11 @@ mod tests {
 
     #[test]
     fn named_parameters_need_the_names_of_the_template() {
-        let named = Template {
-            parameter_format: ParameterFormat::Named,
-            ..template("Hi {{first_name}}, {{day}} then.")
-        };
+        let named =
+            Template { parameter_format: ParameterFormat::Named, ..template("Hi {{first_name}}, {{day}} then.") };
         let send = |names: [Option<&str>; 2]| {
-            let parameters: Vec<_> = names
-                .iter()
-                .map(|name| json!({"type": "text", "text": "x", "parameter_name": name}))
-                .collect();
+            let parameters: Vec<_> =
+                names.iter().map(|name| json!({"type": "text", "text": "x", "parameter_name": name})).collect();
             verdict(&named, json!([{"type": "body", "parameters": parameters}]))
         };
         assert_eq!(send([Some("day"), Some("first_name")]), Ok(()));
@@ -333,49 +285,30 @@ mod tests {
             ("PENDING", Some(132001)),
             ("REJECTED", Some(132001)),
         ] {
-            let template = Template {
-                status: status.to_owned(),
-                ..template("Hi!")
-            };
+            let template = Template { status: status.to_owned(), ..template("Hi!") };
             assert_eq!(code(&template, json!([])), expected, "{status}");
         }
     }
 
     #[test]
     fn a_media_header_must_be_sent_and_must_be_of_its_kind() {
-        let image = Template {
-            header: Some(Header {
-                format: HeaderFormat::Image,
-                text: String::new(),
-            }),
-            ..template("Hi!")
-        };
-        let header = |kind: &str, value: Value| json!([{"type": "header", "parameters": [{"type": kind, (kind): value}]}]);
+        let image =
+            Template { header: Some(Header { format: HeaderFormat::Image, text: String::new() }), ..template("Hi!") };
+        let header =
+            |kind: &str, value: Value| json!([{"type": "header", "parameters": [{"type": kind, (kind): value}]}]);
         assert_eq!(code(&image, header("image", json!({"id": "1"}))), None);
         assert_eq!(
             verdict(&image, json!([])),
-            Err((
-                132012,
-                "header: Format mismatch, expected IMAGE, received UNKNOWN".to_owned()
-            ))
+            Err((132012, "header: Format mismatch, expected IMAGE, received UNKNOWN".to_owned()))
         );
-        assert_eq!(
-            code(&image, header("video", json!({"id": "1"}))),
-            Some(132012)
-        );
-        assert_eq!(
-            code(&template("Hi!"), header("text", json!("x"))),
-            Some(132000)
-        );
+        assert_eq!(code(&image, header("video", json!({"id": "1"}))), Some(132012));
+        assert_eq!(code(&template("Hi!"), header("text", json!("x"))), Some(132000));
     }
 
     #[test]
     fn a_text_header_takes_its_one_variable() {
         let text = Template {
-            header: Some(Header {
-                format: HeaderFormat::Text,
-                text: "Order {{1}}".to_owned(),
-            }),
+            header: Some(Header { format: HeaderFormat::Text, text: "Order {{1}}".to_owned() }),
             ..template("Hi!")
         };
         let header = |value: &str| json!([{"type": "header", "parameters": [{"type": "text", "text": value}]}]);
@@ -386,23 +319,14 @@ mod tests {
 
     #[test]
     fn buttons_with_variables_need_values_and_others_take_none() {
-        let button = |kind, url: &str| Button {
-            kind,
-            url: url.to_owned(),
-        };
-        let with = |buttons| Template {
-            buttons,
-            ..template("Hi!")
-        };
+        let button = |kind, url: &str| Button { kind, url: url.to_owned() };
+        let with = |buttons| Template { buttons, ..template("Hi!") };
         let send = |index: usize, sub_type: &str| json!([{"type": "button", "sub_type": sub_type, "index": index, "parameters": [{"type": "text", "text": "x"}]}]);
         let dynamic = with(vec![button(ButtonType::Url, "https://example.com/{{1}}")]);
         assert_eq!(code(&dynamic, send(0, "url")), None);
         assert_eq!(
             verdict(&dynamic, json!([])),
-            Err((
-                131008,
-                "buttons: Button at index 0 of type Url requires a parameter".to_owned()
-            ))
+            Err((131008, "buttons: Button at index 0 of type Url requires a parameter".to_owned()))
         );
         let fixed = with(vec![button(ButtonType::Url, "https://example.com/")]);
         assert_eq!(code(&fixed, json!([])), None);
@@ -415,11 +339,7 @@ mod tests {
 
     #[test]
     fn a_template_that_is_not_registered_exists_in_open_mode_only() {
-        let send = TemplateSend {
-            name: "t",
-            language: "en",
-            ..TemplateSend::default()
-        };
+        let send = TemplateSend { name: "t", language: "en", ..TemplateSend::default() };
         assert_eq!(check(&send, &[], false), Ok(()));
         assert_eq!(check(&send, &[], true).unwrap_err().code, 132001);
         let german = Template::approved("w", "t", "de", "Hallo!");

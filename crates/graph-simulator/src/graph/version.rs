@@ -16,30 +16,18 @@ pub(crate) struct Version {
 }
 
 /// Oldest version that is still served (v20.0 ended on 24 September 2026).
-const OLDEST: Version = Version {
-    major: 21,
-    minor: 0,
-};
+const OLDEST: Version = Version { major: 21, minor: 0 };
 /// Newest version (29 July 2026).
-const NEWEST: Version = Version {
-    major: 26,
-    minor: 0,
-};
+const NEWEST: Version = Version { major: 26, minor: 0 };
 
 /// From here on, bad parameter text is 132018; before, it was 132012 (Meta: error codes).
-pub(crate) const TEMPLATE_VALIDATION_CODE: Version = Version {
-    major: 23,
-    minor: 0,
-};
+pub(crate) const TEMPLATE_VALIDATION_CODE: Version = Version { major: 23, minor: 0 };
 
 impl Version {
     /// Reads `v25.0`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.strip_prefix('v')?.split_once('.')?;
-        Some(Self {
-            major: digits(major)?,
-            minor: digits(minor)?,
-        })
+        Some(Self { major: digits(major)?, minor: digits(minor)? })
     }
 
     /// The version that serves a call to `self`.
@@ -52,9 +40,7 @@ impl Version {
 }
 
 fn digits(text: &str) -> Option<u16> {
-    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
 impl fmt::Display for Version {

@@ -15,10 +15,7 @@ pub(crate) struct Ids {
 
 impl Ids {
     pub(crate) fn new() -> Self {
-        Self {
-            seed: RandomState::new().hash_one(0u8),
-            next: AtomicU64::new(0),
-        }
+        Self { seed: RandomState::new().hash_one(0u8), next: AtomicU64::new(0) }
     }
 
     /// A message id; like Meta's it embeds the recipient, so it is personal data.
@@ -42,12 +39,7 @@ impl Ids {
         // An odd factor maps counters to well-spread words one to one.
         let spread = count.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.seed;
         let mut bytes = [0; 16];
-        for (byte, value) in bytes.iter_mut().zip(
-            self.seed
-                .to_be_bytes()
-                .into_iter()
-                .chain(spread.to_be_bytes()),
-        ) {
+        for (byte, value) in bytes.iter_mut().zip(self.seed.to_be_bytes().into_iter().chain(spread.to_be_bytes())) {
             *byte = value;
         }
         bytes
@@ -67,9 +59,7 @@ mod tests {
         let wamids: HashSet<_> = (0..10_000).map(|_| ids.wamid("5511900000000")).collect();
         assert_eq!(wamids.len(), 10_000);
         let wamid = wamids.iter().next().unwrap();
-        let bytes = STANDARD
-            .decode(wamid.strip_prefix("wamid.").unwrap())
-            .unwrap();
+        let bytes = STANDARD.decode(wamid.strip_prefix("wamid.").unwrap()).unwrap();
         assert!(String::from_utf8_lossy(&bytes).contains("5511900000000"));
     }
 }

@@ -74,9 +74,7 @@ pub struct Client<S = TcpStream> {
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream }
     }
@@ -102,10 +100,7 @@ impl<S: Read + Write> Client<S> {
         self.write(
             "POST",
             &format!("/v25.0/{NUMBER}/messages"),
-            &[
-                ("authorization", &format!("Bearer {TOKEN}")),
-                ("content-type", "application/json"),
-            ],
+            &[("authorization", &format!("Bearer {TOKEN}")), ("content-type", "application/json")],
             body.to_string().as_bytes(),
         );
     }
@@ -127,25 +122,13 @@ impl<S: Read + Write> Client<S> {
             .map(|line| line.split_once(": ").unwrap())
             .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect();
-        let length = headers
-            .get("content-length")
-            .map_or(0, |length| length.parse().unwrap());
+        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok(Response {
-            status: status.parse().unwrap(),
-            headers,
-            body,
-        })
+        Ok(Response { status: status.parse().unwrap(), headers, body })
     }
 
-    pub fn call(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Response {
+    pub fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         self.write(method, path, headers, body);
         self.read().unwrap()
     }
