@@ -5,7 +5,7 @@
 //! Never more rows are leased than there can be calls in flight: after a crash nothing durable says which leased rows
 //! reached a socket, so all of them become `unknown`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
@@ -88,7 +88,10 @@ pub struct Drain {
     allowance: Option<u32>,
     horizon: Duration,
     tally: Tally,
+    /// Why nothing leaves for anybody.
     note: Option<String>,
+    /// Why nothing leaves for an organizer who has something due.
+    held: BTreeMap<[u8; 16], String>,
 }
 
 impl Drain {
@@ -117,6 +120,7 @@ impl Drain {
             horizon: admit::HORIZON,
             tally: Tally::default(),
             note,
+            held: BTreeMap::new(),
         })
     }
 
@@ -143,7 +147,7 @@ impl Drain {
 
     /// Why nothing leaves, if there is a reason to tell.
     pub fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+        self.note.as_deref().or_else(|| self.held.values().next().map(String::as_str))
     }
 
     /// Readable when a sender has an answer.
@@ -354,6 +358,7 @@ impl Drain {
     fn claim(&mut self, now: Timestamp, room: usize, grants: &mut Vec<(Uuid, Grant)>) -> Result<()> {
         if self.lanes.wants_look(now) {
             self.lanes.look(now)?;
+            self.held.retain(|organizer, _| self.lanes.has_due(organizer));
         }
         let instant = Instant::now();
         let mut room = u32::try_from(room).unwrap_or(u32::MAX).min(self.allowance.unwrap_or(u32::MAX));
@@ -395,17 +400,18 @@ impl Drain {
 
     fn take_up(&mut self, grants: Vec<(Uuid, Grant)>) {
         let mut jobs: Vec<Job> = Vec::new();
-        if self.unreachable.is_none() {
-            self.note = grants.iter().find_map(|(_, grant)| grant.note.clone()).or_else(|| {
-                let served = grants.iter().any(|(_, grant)| !grant.rows.is_empty());
-                self.note.take().filter(|_| !served && !grants.is_empty())
-            });
+        if self.unreachable.is_none() && self.settings.mode == Mode::Live {
+            self.note = None;
         }
         for (organizer, grant) in grants {
             let count = u32::try_from(grant.rows.len()).unwrap_or(u32::MAX);
             self.allowance = self.allowance.map(|left| left.saturating_sub(count));
             self.tally.claimed += u64::from(count);
             self.tally.failed += grant.failed;
+            match grant.note {
+                Some(note) => self.held.insert(*organizer.as_bytes(), note),
+                None => self.held.remove(organizer.as_bytes()),
+            };
             self.lanes.claimed(&organizer, &grant.rows, grant.is_exhausted, grant.ready_at);
             for row in &grant.rows {
                 self.leased.insert(*row.id.as_bytes(), organizer);

@@ -89,6 +89,11 @@ impl Lanes {
         Ok(())
     }
 
+    /// Whether an organizer has something due.
+    pub fn has_due(&self, organizer: &[u8; 16]) -> bool {
+        self.organizers.contains_key(organizer)
+    }
+
     /// Organizers with something due, in the order of their turns, that may be served now.
     pub fn ready(&self, now: Timestamp, at_most: usize) -> Vec<Uuid> {
         let is_ready = |key: &&[u8; 16]| self.organizers.get(*key).is_some_and(|organizer| organizer.may_at() <= now);
