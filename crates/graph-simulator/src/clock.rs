@@ -11,6 +11,9 @@ pub(crate) type Micros = u64;
 /// One second.
 pub(crate) const SECOND: Micros = 1_000_000;
 
+/// 24 hours.
+pub(crate) const DAY: Micros = 24 * 60 * 60 * SECOND;
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     origin: Instant,
@@ -24,6 +27,12 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Micros {
         micros(self.origin.elapsed())
+    }
+
+    /// The wall clock at a moment since the start, in whole seconds since 1970.
+    pub(crate) fn unix_seconds(&self, at: Micros) -> u64 {
+        let moment = self.started_at + Duration::from_micros(at);
+        moment.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
 

@@ -12,11 +12,13 @@ use serde_json::json;
 
 use crate::answer::{Answer, Break};
 use crate::faults::{FaultRule, FaultScript};
+use crate::inbound;
 use crate::options::Latency;
 use crate::registry::{Account, Template};
 use crate::reply::Reply;
 use crate::router::read;
 use crate::state::State;
+use crate::webhooks::plan::{ArmedPlan, WebhookPlan};
 
 /// Paths of the control API begin with this.
 pub(crate) const PREFIX: &str = "/_control/";
@@ -60,10 +62,7 @@ fn dispatch(state: &State, method: &Method, name: &str, query: &BTreeMap<String,
             show(&found.collect::<BTreeMap<_, _>>())
         }
         ("GET", "messages") => {
-            let limit = match query.get("limit") {
-                Some(text) => text.parse().map_err(|_| bad("\"limit\" must be a number"))?,
-                None => DEFAULT_LIMIT,
-            };
+            let limit = number(query, "limit")?.unwrap_or(DEFAULT_LIMIT);
             show(&state.recent.last(limit))
         }
         ("GET", "arrivals") => {
@@ -94,6 +93,22 @@ fn dispatch(state: &State, method: &Method, name: &str, query: &BTreeMap<String,
             state.set_latency(latency);
             show(&state.latency())
         }
+        ("GET", "violations") => show(&state.traffic.violations()),
+        ("POST", "inbound") => {
+            let id = inbound::receive(state, parse(body)?).map_err(bad)?;
+            show(&json!({ "id": id }))
+        }
+        ("GET", "webhooks") => show_webhooks(state),
+        ("PUT", "webhooks") => {
+            let plan: Option<WebhookPlan> = parse(body)?;
+            let armed = plan.map(|plan| ArmedPlan::arm(plan, state.options.allow_remote)).transpose();
+            state.webhooks.set_plan(armed.map_err(bad)?);
+            show_webhooks(state)
+        }
+        ("GET", "webhooks/next") => {
+            let max = number(query, "max")?.unwrap_or(1);
+            show(&state.webhooks.take(max, state.clock.now()))
+        }
         ("POST", "reset") => {
             state.reset();
             show(&state.stats())
@@ -101,10 +116,14 @@ fn dispatch(state: &State, method: &Method, name: &str, query: &BTreeMap<String,
         (
             _,
             "stats" | "accepted" | "duplicates" | "messages" | "arrivals" | "accounts" | "templates" | "faults"
-            | "latency" | "reset",
+            | "latency" | "reset" | "violations" | "inbound" | "webhooks" | "webhooks/next",
         ) => Err((StatusCode::METHOD_NOT_ALLOWED, format!("{name} does not take {method}"))),
         _ => Err((StatusCode::NOT_FOUND, format!("no control named \"{name}\"; GET / lists them"))),
     }
+}
+
+fn show_webhooks(state: &State) -> Handled {
+    show(&state.webhooks.plan().as_ref().map(|armed| &armed.plan))
 }
 
 fn show(value: &impl Serialize) -> Handled {
@@ -124,6 +143,11 @@ fn bad(message: impl Into<String>) -> (StatusCode, String) {
 
 fn required<'q>(query: &'q BTreeMap<String, String>, name: &str) -> Result<&'q str, (StatusCode, String)> {
     query.get(name).map(String::as_str).ok_or_else(|| bad(format!("the query needs \"{name}\"")))
+}
+
+/// A number in the query, if it is there.
+fn number(query: &BTreeMap<String, String>, name: &str) -> Result<Option<usize>, (StatusCode, String)> {
+    query.get(name).map(|text| text.parse().map_err(|_| bad(format!("\"{name}\" must be a number")))).transpose()
 }
 
 fn parse_query(query: &str) -> BTreeMap<String, String> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Micros, SECOND};
+use crate::clock::{DAY, Micros, SECOND};
 
 /// Limits of one account. Breaches are counted always and refused unless `count_only`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,16 +27,15 @@ pub struct Limits {
     pub count_only: bool,
 }
 
-const DAY: Micros = 24 * 60 * 60 * SECOND;
-
 /// Arrivals of the last second.
 ///
-/// Every arrival fills the window, a refused one too: who hammers on stays above the limit, and the
-/// number of refusals equals the number of breaches.
+/// Messages in both directions fill it (Meta: "Throughput"), refused ones too: who hammers on stays above the
+/// limit, and the number of refusals equals the number of breaches.
 #[derive(Debug, Default)]
 pub(crate) struct SlidingSecond {
     arrivals: VecDeque<Micros>,
     worst: usize,
+    worst_at: Micros,
 }
 
 impl SlidingSecond {
@@ -48,13 +47,21 @@ impl SlidingSecond {
             self.arrivals.pop_front();
         }
         self.arrivals.push_back(at);
-        self.worst = self.worst.max(self.arrivals.len());
+        if self.arrivals.len() > self.worst {
+            self.worst = self.arrivals.len();
+            self.worst_at = at;
+        }
         self.arrivals.len()
     }
 
     /// The most arrivals that any one second has held.
     pub(crate) fn worst(&self) -> usize {
         self.worst
+    }
+
+    /// When that second ended.
+    pub(crate) fn worst_at(&self) -> Micros {
+        self.worst_at
     }
 }
 

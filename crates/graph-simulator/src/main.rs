@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use graph_simulator::{Options, Simulator};
+use graph_simulator::{Options, Simulator, WebhookPlan};
 use lexopt::prelude::*;
 
 const HELP: &str = "\
@@ -30,6 +30,8 @@ Usage: graph-simulator [options]
   --throttle-status N        HTTP status of throttling errors (default 400)
   --keep-messages N          how many requests /_control/messages can show (default 1000)
   --idle-timeout-ms N        close connections idle for this long (default: never)
+  --app-secret SECRET        make signed webhooks: each message is sent, delivered and read
+  --webhook-url URL          POST them there; without it they wait to be taken
   --threads N                worker threads (default 2)
   --help, --version
 
@@ -150,6 +152,12 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
                 let ms = value(&mut parser, "idle-timeout-ms")?;
                 options.idle_timeout = Some(Duration::from_millis(ms));
             }
+            Long("app-secret") => {
+                webhooks(&mut options).app_secret = value(&mut parser, "app-secret")?;
+            }
+            Long("webhook-url") => {
+                webhooks(&mut options).target = Some(value(&mut parser, "webhook-url")?);
+            }
             Long("threads") => options.worker_threads = value(&mut parser, "threads")?,
             Short('h') | Long("help") => {
                 say(HELP.trim_end())?;
@@ -163,6 +171,10 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
         }
     }
     Ok(Some(options))
+}
+
+fn webhooks(options: &mut Options) -> &mut WebhookPlan {
+    options.webhooks.get_or_insert_default()
 }
 
 fn value<T: FromStr>(parser: &mut lexopt::Parser, name: &str) -> Result<T, String> {
@@ -187,7 +199,8 @@ mod tests {
         let options = parsed(
             "--listen 127.0.0.1:0 --tls-listen [::1]:0 --tls-dir /tmp/x --latency-ms 120 \
              --latency-jitter-ms=40 --strict --messages-per-second 80 --daily-recipients 1000 \
-             --pair-limit --count-only --throttle-status 429 --idle-timeout-ms 5000",
+             --pair-limit --count-only --throttle-status 429 --idle-timeout-ms 5000 --app-secret s \
+             --webhook-url http://127.0.0.1:1/x",
         )
         .unwrap()
         .unwrap();
@@ -196,6 +209,8 @@ mod tests {
         assert_eq!(options.default_limits.messages_per_second, Some(80));
         assert_eq!(options.throttle_http_status, 429);
         assert!(options.strict && options.default_limits.pair && options.default_limits.count_only);
+        let plan = options.webhooks.unwrap();
+        assert_eq!((plan.app_secret.as_str(), plan.target.as_deref()), ("s", Some("http://127.0.0.1:1/x")));
         assert_eq!(options.idle_timeout, Some(Duration::from_secs(5)));
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
+use crate::webhooks::plan::WebhookPlan;
 
 /// How to start a [`Simulator`](crate::Simulator). `Options::default()` listens on a free loopback
 /// port without TLS, in open mode, with no latency.
@@ -48,6 +49,8 @@ pub struct Options {
     /// Closes a connection that has carried no request for this long, as a load balancer would.
     /// `None` keeps idle connections for ever.
     pub idle_timeout: Option<Duration>,
+    /// Which webhooks are made, if any.
+    pub webhooks: Option<WebhookPlan>,
 }
 
 impl Default for Options {
@@ -69,6 +72,7 @@ impl Default for Options {
             keep_arrivals: 1_000_000,
             max_tracked_ids: 4_000_000,
             idle_timeout: None,
+            webhooks: None,
         }
     }
 }

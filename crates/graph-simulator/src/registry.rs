@@ -42,6 +42,9 @@ pub struct Template {
     /// `APPROVED`, `PENDING`, `REJECTED`, `PAUSED`, `DISABLED` …; only approved ones can be sent.
     #[serde(default = "approved")]
     pub status: String,
+    /// What Meta charges it as.
+    #[serde(default)]
+    pub category: TemplateCategory,
     /// How the body's variables are written.
     #[serde(default)]
     pub parameter_format: ParameterFormat,
@@ -71,6 +74,7 @@ impl Template {
             name: name.to_owned(),
             language: language.to_owned(),
             status: approved(),
+            category: TemplateCategory::Marketing,
             parameter_format: ParameterFormat::Positional,
             body: Some(body.to_owned()),
             body_parameters: 0,
@@ -78,6 +82,17 @@ impl Template {
             buttons: Vec::new(),
         }
     }
+}
+
+/// What a template is for, and charged as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "Meta's own words")]
+pub enum TemplateCategory {
+    #[default]
+    Marketing,
+    Utility,
+    Authentication,
 }
 
 /// How the variables of a template are written.

@@ -32,6 +32,10 @@ GET|PUT /_control/accounts                   registered phone numbers
 GET|PUT /_control/templates                  registered templates
 GET|PUT /_control/faults                     the fault script
 GET|PUT /_control/latency                    {\"ms\": 120, \"jitter_ms\": 40}
+GET  /_control/violations                    what exceeded a limit
+POST /_control/inbound                       let a user write
+GET|PUT /_control/webhooks                   which webhooks are made
+GET  /_control/webhooks/next?max=N           take webhooks that are due
 POST /_control/reset                         forget what happened
 ";
 

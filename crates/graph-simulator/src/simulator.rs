@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::faults::{FaultRule, FaultScript};
 use crate::graph::version::Version;
+use crate::inbound::{self, Inbound};
 use crate::options::{Latency, Options};
 use crate::recent::RecordedRequest;
 use crate::registry::{Account, Template};
@@ -21,6 +22,10 @@ use crate::server;
 use crate::state::State;
 use crate::stats::Stats;
 use crate::tls::{self, CaFile};
+use crate::violations::Violations;
+use crate::webhooks::courier;
+use crate::webhooks::plan::{ArmedPlan, WebhookPlan};
+use crate::webhooks::wire::SignedBody;
 
 /// Why a simulator did not start, or did not take what it was given.
 #[derive(Debug, Error)]
@@ -60,6 +65,12 @@ pub enum Error {
     /// A fault rule makes no sense.
     #[error("{0}")]
     Fault(String),
+    /// A webhook plan makes no sense.
+    #[error("webhooks: {0}")]
+    Webhooks(String),
+    /// An inbound message makes no sense.
+    #[error("{0}")]
+    Inbound(String),
 }
 
 /// What may come of starting or steering a simulator.
@@ -85,13 +96,14 @@ impl Simulator {
     ///
     /// # Errors
     /// Addresses that cannot be listened on or are not loopback, an unwritable TLS directory, a
-    /// malformed default version.
+    /// malformed default version, a webhook plan that makes no sense.
     pub fn start(options: Options) -> Result<Self> {
         check_addresses(&options)?;
         let default_version = Version::parse(&options.default_version)
             .filter(|version| version.served().is_ok())
             .ok_or_else(|| Error::Version(options.default_version.clone()))?;
-        let state = Arc::new(State::new(options, default_version));
+        let webhooks = options.webhooks.clone().map(|plan| arm(plan, &options)).transpose()?;
+        let state = Arc::new(State::new(options, default_version, webhooks));
         let options = &state.options;
         let (acceptor, ca_file) = match options.tls_listen {
             Some(_) => {
@@ -204,6 +216,36 @@ impl Simulator {
         self.state.set_latency(latency);
     }
 
+    /// Follows another webhook plan from now on; `None` ends webhooks and drops those that wait.
+    ///
+    /// # Errors
+    /// [`Error::Webhooks`] says what makes no sense; the old plan then stays.
+    pub fn set_webhooks(&self, plan: Option<WebhookPlan>) -> Result<()> {
+        let armed = plan.map(|plan| arm(plan, &self.state.options)).transpose()?;
+        self.state.webhooks.set_plan(armed);
+        Ok(())
+    }
+
+    /// Takes up to `max` webhooks that are due, in their order: each is one POST's body with its signature.
+    /// What is taken is not POSTed, and the other way round.
+    pub fn take_webhooks(&self, max: usize) -> Vec<SignedBody> {
+        self.state.webhooks.take(max, self.state.clock.now())
+    }
+
+    /// Lets a user write: it fills the number's second, opens the service window for 24 hours, and makes a
+    /// webhook if there is a plan for them. Returns the message's wamid.
+    ///
+    /// # Errors
+    /// [`Error::Inbound`] says what makes no sense.
+    pub fn receive(&self, message: Inbound) -> Result<String> {
+        inbound::receive(&self.state, message).map_err(Error::Inbound)
+    }
+
+    /// What exceeded Meta's limits.
+    pub fn violations(&self) -> Violations {
+        self.state.traffic.violations()
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
         self.state.stats()
@@ -235,8 +277,9 @@ impl Simulator {
         arrivals.into_iter().map(Duration::from_micros).collect()
     }
 
-    /// Forgets what happened: counters, ledger, recorded requests, limit windows and the turns of fault
-    /// rules. What was registered, the script itself and the latency stay.
+    /// Forgets what happened: counters, ledger, recorded requests, limit and service windows, waiting webhooks
+    /// and the turns of fault rules. What was registered, the script itself, the latency and the webhook
+    /// plan stay.
     pub fn reset(&self) {
         self.state.reset();
     }
@@ -269,6 +312,7 @@ fn listen(runtime: &Runtime, state: &Arc<State>, acceptor: Option<tokio_rustls::
     };
     let plain = open(state.options.listen)?;
     let tls = open(state.options.tls_listen)?;
+    runtime.spawn(courier::run(Arc::clone(state)));
     let addresses = (plain.as_ref().map(|(address, _)| *address), tls.as_ref().map(|(address, _)| *address));
     if let Some((_, listener)) = plain {
         runtime.spawn(server::accept(listener, None, Arc::clone(state)));
@@ -277,6 +321,10 @@ fn listen(runtime: &Runtime, state: &Arc<State>, acceptor: Option<tokio_rustls::
         runtime.spawn(server::accept(listener, acceptor, Arc::clone(state)));
     }
     Ok(addresses)
+}
+
+fn arm(plan: WebhookPlan, options: &Options) -> Result<ArmedPlan> {
+    ArmedPlan::arm(plan, options.allow_remote).map_err(Error::Webhooks)
 }
 
 fn check_addresses(options: &Options) -> Result<()> {

@@ -17,6 +17,8 @@ use crate::recent::Recent;
 use crate::registry::Registry;
 use crate::stats::Stats;
 use crate::traffic::{Gauge, Traffic};
+use crate::webhooks::Webhooks;
+use crate::webhooks::plan::ArmedPlan;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -31,6 +33,7 @@ pub(crate) struct State {
     pub(crate) connections: Arc<Gauge>,
     pub(crate) tls_failures: AtomicU64,
     pub(crate) redirects_followed: AtomicU64,
+    pub(crate) webhooks: Webhooks,
     registry: RwLock<Arc<Registry>>,
     faults: RwLock<Arc<FaultScript>>,
     latency: RwLock<Latency>,
@@ -39,7 +42,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(options: Options, default_version: Version) -> Self {
+    pub(crate) fn new(options: Options, default_version: Version, webhooks: Option<ArmedPlan>) -> Self {
         Self {
             default_version,
             clock: Clock::start(),
@@ -51,6 +54,7 @@ impl State {
             connections: Arc::default(),
             tls_failures: AtomicU64::new(0),
             redirects_followed: AtomicU64::new(0),
+            webhooks: Webhooks::new(webhooks),
             registry: RwLock::default(),
             faults: RwLock::default(),
             latency: RwLock::new(options.latency),
@@ -117,11 +121,12 @@ impl State {
             max_connections_open: self.connections.most(),
             tls_failures: self.tls_failures.load(Ordering::Relaxed),
             redirects_followed: self.redirects_followed.load(Ordering::Relaxed),
+            webhooks: self.webhooks.stats(),
             numbers: self.traffic.stats().into_iter().collect(),
         }
     }
 
-    /// Forgets what happened; what was registered, the fault script and the latency stay.
+    /// Forgets what happened; what was registered, the fault script, the latency and the webhook plan stay.
     pub(crate) fn reset(&self) {
         self.ledger.reset();
         self.recent.reset();
@@ -129,6 +134,7 @@ impl State {
         self.in_flight.reset();
         self.connections.reset();
         self.faults().reset();
+        self.webhooks.reset();
         self.tls_failures.store(0, Ordering::Relaxed);
         self.redirects_followed.store(0, Ordering::Relaxed);
         self.refused.lock().clear();

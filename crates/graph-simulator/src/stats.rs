@@ -37,6 +37,8 @@ pub struct Stats {
     pub tls_failures: u64,
     /// Clients that followed the `redirect` fault.
     pub redirects_followed: u64,
+    /// Webhooks, since a plan for them was set.
+    pub webhooks: WebhookStats,
     /// By phone number id.
     pub numbers: BTreeMap<String, NumberStats>,
 }
@@ -55,10 +57,14 @@ pub struct NumberStats {
     pub arrivals: u64,
     /// Messages accepted.
     pub accepted: u64,
-    /// The most arrivals in any one second.
+    /// Messages from users.
+    pub inbound: u64,
+    /// The most arrivals in any one second, messages from users included.
     pub worst_second: u64,
     /// Arrivals above the messages per second.
     pub over_rate: u64,
+    /// Messages from users that found the second full; nobody's breach.
+    pub inbound_over_rate: u64,
     /// Messages above the unique recipients in 24 hours.
     pub over_daily: u64,
     /// Messages above the pair limit.
@@ -72,4 +78,23 @@ impl NumberStats {
     pub fn violations(&self) -> u64 {
         self.over_rate + self.over_daily + self.over_pair
     }
+}
+
+/// What has become of webhooks. An update is one status or one message from a user; a POST may hold many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookStats {
+    /// Updates made, duplicates included.
+    pub made: u64,
+    /// Updates that have not been taken, answered with 200 or given up.
+    pub waiting: u64,
+    /// Bodies taken by pulling.
+    pub taken: u64,
+    /// POSTs answered with 200.
+    pub posts_delivered: u64,
+    /// POSTs answered otherwise or not at all; most are tried again.
+    pub posts_failed: u64,
+    /// POSTs that failed too often to be tried again.
+    pub given_up: u64,
+    /// Updates that found no room (see `WebhookPlan::capacity`).
+    pub dropped: u64,
 }

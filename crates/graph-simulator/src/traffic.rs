@@ -1,6 +1,6 @@
 //! What goes through: requests in flight, connections, and per phone number the arrivals and breaches.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +10,8 @@ use crate::clock::Micros;
 use crate::graph::error::GraphError;
 use crate::limits::{DailyRecipients, Limits, PairBuckets, SlidingSecond};
 use crate::stats::NumberStats;
+use crate::violations::{NumberViolations, PortfolioViolations, Violations};
+use crate::windows::ServiceWindows;
 
 /// A count of things that are now, have been at most at one time, and have ever been.
 #[derive(Debug, Default)]
@@ -65,7 +67,14 @@ pub(crate) struct Traffic {
     portfolios: Mutex<HashMap<Box<str>, Portfolio>>,
 }
 
-type Portfolio = Arc<Mutex<DailyRecipients>>;
+type Portfolio = Arc<Mutex<Daily>>;
+
+/// Unique recipients of a portfolio, with what exceeded their limit.
+#[derive(Debug, Default)]
+pub(crate) struct Daily {
+    recipients: DailyRecipients,
+    report: PortfolioViolations,
+}
 
 impl Traffic {
     /// The traffic of a number; begins with its first request.
@@ -101,6 +110,18 @@ impl Traffic {
         stats
     }
 
+    pub(crate) fn violations(&self) -> Violations {
+        let numbers = self.numbers.read();
+        let numbers: BTreeMap<_, _> =
+            numbers.iter().map(|(id, number)| (id.to_string(), number.violations())).collect();
+        let portfolios = self.portfolios.lock();
+        let portfolios = portfolios
+            .iter()
+            .map(|(key, daily)| (key.trim_start_matches('/').to_owned(), daily.lock().report))
+            .collect();
+        Violations { total: numbers.values().map(NumberViolations::total).sum(), numbers, portfolios }
+    }
+
     pub(crate) fn reset(&self) {
         self.numbers.write().clear();
         self.portfolios.lock().clear();
@@ -117,6 +138,9 @@ pub(crate) struct Number {
 struct Inner {
     second: SlidingSecond,
     pairs: PairBuckets,
+    windows: ServiceWindows,
+    /// The limits of the last request.
+    limits: Limits,
     arrivals: VecDeque<Micros>,
     stats: NumberStats,
 }
@@ -126,6 +150,7 @@ impl Number {
     pub(crate) fn arrive(&self, at: Micros, limits: Limits, keep: usize) -> bool {
         let mut inner = self.inner.lock();
         let count = inner.second.arrive(at);
+        inner.limits = limits;
         inner.stats.arrivals += 1;
         if keep > 0 {
             if inner.arrivals.len() >= keep {
@@ -138,7 +163,19 @@ impl Number {
         over
     }
 
-    /// Counts an acceptance under the limits that concern the recipient, or refuses it.
+    /// Counts a message from a user, written `ago` before it came.
+    pub(crate) fn receive(&self, user: u64, at: Micros, ago: Micros, limits: Limits) {
+        let mut inner = self.inner.lock();
+        let count = inner.second.arrive(at);
+        inner.limits = limits;
+        let over = limits.messages_per_second.is_some_and(|limit| count > limit as usize);
+        inner.stats.inbound += 1;
+        inner.stats.inbound_over_rate += u64::from(over);
+        inner.windows.open(user, at, ago);
+    }
+
+    /// Counts an acceptance under the limits that concern the recipient, or refuses it. Returns whether the
+    /// recipient's service window is open: then no daily limit applies (Meta: "Messaging limits").
     pub(crate) fn admit(
         &self,
         recipient: u64,
@@ -146,11 +183,12 @@ impl Number {
         limits: Limits,
         daily: Option<&Portfolio>,
         daily_code: i64,
-    ) -> Result<(), GraphError> {
+    ) -> Result<bool, GraphError> {
         let enforce = !limits.count_only;
         // One lock for all three steps, the portfolio's after the number's: check and count are one act.
         let mut inner = self.inner.lock();
-        let mut daily = daily.map(|portfolio| portfolio.lock());
+        let in_window = inner.windows.is_open(recipient, at);
+        let mut daily = daily.filter(|_| !in_window).map(|portfolio| portfolio.lock());
         if inner.pairs.exceeds(recipient, at) {
             inner.stats.over_pair += 1;
             if enforce && limits.pair {
@@ -158,22 +196,39 @@ impl Number {
             }
         }
         if let (Some(daily), Some(limit)) = (&mut daily, limits.daily_recipients) {
-            if daily.exceeds(recipient, limit, at) {
+            daily.report.daily_recipients = Some(limit);
+            if daily.recipients.exceeds(recipient, limit, at) {
                 inner.stats.over_daily += 1;
+                daily.report.over_daily += 1;
                 if enforce {
                     return Err(GraphError::of(daily_code));
                 }
             }
-            daily.record(recipient, at);
-            inner.stats.daily_recipients = daily.len() as u64;
+            daily.recipients.record(recipient, at);
+            let count = daily.recipients.len() as u64;
+            daily.report.most_recipients = daily.report.most_recipients.max(count);
+            inner.stats.daily_recipients = count;
         }
         inner.pairs.record(recipient, at);
         inner.stats.accepted += 1;
-        Ok(())
+        Ok(in_window)
     }
 
     fn stats(&self) -> NumberStats {
         let inner = self.inner.lock();
         NumberStats { worst_second: inner.second.worst() as u64, ..inner.stats }
+    }
+
+    fn violations(&self) -> NumberViolations {
+        let inner = self.inner.lock();
+        NumberViolations {
+            messages_per_second: inner.limits.messages_per_second,
+            worst_second: inner.second.worst() as u64,
+            worst_second_at_us: inner.second.worst_at(),
+            over_rate: inner.stats.over_rate,
+            inbound_over_rate: inner.stats.inbound_over_rate,
+            over_pair: inner.stats.over_pair,
+            over_daily: inner.stats.over_daily,
+        }
     }
 }

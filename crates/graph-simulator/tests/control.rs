@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Client, NUMBER, Response, TOKEN, message, start};
-use graph_simulator::{Simulator, Stats};
+use graph_simulator::{Simulator, Stats, Violations};
 use serde_json::{Value, json};
 
 fn call(simulator: &Simulator, method: &str, path: &str, body: &Value) -> Response {
@@ -155,6 +155,51 @@ fn every_action_can_be_written_in_a_script() {
 }
 
 #[test]
+fn a_webhook_plan_is_set_shown_without_its_secret_and_ended() {
+    let simulator = start();
+    assert_eq!(get(&simulator, "/_control/webhooks"), Value::Null);
+    let plan = json!({
+        "app_secret": "hush", "batch": 2, "seed": 7, "statuses": [
+            {"status": "sent"}, {"status": "delivered", "jitter_ms": 0}, {"status": "read", "share": 0.0}],
+        "failures": [{"code": 131049, "to": "+5511900000001"}]
+    });
+    let shown = put(&simulator, "/_control/webhooks", plan);
+    assert_eq!((&shown["batch"], &shown["failures"][0]["code"]), (&json!(2), &json!(131_049)));
+    assert!(!shown.to_string().contains("hush"));
+    assert_eq!(get(&simulator, "/_control/webhooks"), shown);
+
+    let mut client = Client::to(&simulator);
+    client.send(&message("+5511900000000", "a"));
+    client.send(&message("+5511900000001", "b"));
+    let one = get(&simulator, "/_control/webhooks/next");
+    let body = one[0]["body"].as_str().unwrap();
+    assert_eq!(one[0]["signature"], common::signature("hush", body));
+    assert_eq!(common::statuses(body), ["sent", "delivered"]);
+    let rest = get(&simulator, "/_control/webhooks/next?max=10");
+    assert_eq!(rest.as_array().unwrap().len(), 1);
+    assert_eq!(common::statuses(rest[0]["body"].as_str().unwrap()), ["failed"]);
+    assert_eq!(get(&simulator, "/_control/stats")["webhooks"]["taken"], 2);
+
+    let ended = Client::to(&simulator).call("PUT", "/_control/webhooks", &[], b"null");
+    assert_eq!((ended.status, ended.json()), (200, Value::Null));
+    assert_eq!(get(&simulator, "/_control/webhooks"), Value::Null);
+}
+
+#[test]
+fn users_write_and_violations_are_reported() {
+    let simulator = start();
+    let limits = json!({"messages_per_second": 0, "count_only": true});
+    put(&simulator, "/_control/accounts", json!([{"phone_number_id": NUMBER, "limits": limits}]));
+    let inbound = json!({"phone_number_id": NUMBER, "from": "5511900000000", "text": "Oi"});
+    let response = call(&simulator, "POST", "/_control/inbound", &inbound);
+    assert!(response.json()["id"].as_str().unwrap().starts_with("wamid."));
+    Client::to(&simulator).send(&message("+5511900000000", "q"));
+    let report: Violations = serde_json::from_value(get(&simulator, "/_control/violations")).unwrap();
+    assert_eq!(report, simulator.violations());
+    assert_eq!((report.total, report.numbers[NUMBER].inbound_over_rate), (1, 1));
+}
+
+#[test]
 fn a_reset_forgets_and_keeps_what_was_set_up() {
     let simulator = start();
     put(&simulator, "/_control/latency", json!({"ms": 1}));
@@ -174,6 +219,12 @@ fn what_makes_no_sense_is_refused_in_words() {
         ("PUT", "/_control/latency", json!({"ms": -1}), 400, "-1"),
         ("GET", "/_control/accepted", Value::Null, 400, "id"),
         ("GET", "/_control/messages?limit=all", Value::Null, 400, "limit"),
+        ("PUT", "/_control/webhooks", json!({"batch": 5}), 400, "app_secret"),
+        ("PUT", "/_control/webhooks", json!({"app_secret": "s", "secret": 1}), 400, "secret"),
+        ("GET", "/_control/webhooks/next?max=all", Value::Null, 400, "max"),
+        ("POST", "/_control/inbound", json!({"phone_number_id": "1", "from": "55119"}), 400, "from"),
+        ("POST", "/_control/inbound", json!({"phone_number_id": "1", "from": "5511900000000"}), 400, "text"),
+        ("GET", "/_control/inbound", Value::Null, 405, "inbound"),
         ("POST", "/_control/stats", Value::Null, 405, "stats"),
         ("GET", "/_control/nothing", Value::Null, 404, "nothing"),
     ] {

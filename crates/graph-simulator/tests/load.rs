@@ -11,11 +11,13 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use common::{NUMBER, TOKEN, message};
-use graph_simulator::{Latency, Options, Simulator};
+use common::receiver::Receiver;
+use common::{NUMBER, TOKEN, message, updates, wait_until};
+use graph_simulator::{Latency, Options, Simulator, WebhookPlan};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -86,4 +88,23 @@ fn under_load_every_message_is_accounted_for() {
     let ids = simulator.accepted_ids();
     assert!((0..32_000).all(|id| ids[&id.to_string()] == 1));
     assert_eq!(simulator.arrivals(NUMBER).len(), 32_000);
+}
+
+#[test]
+fn under_load_every_message_has_each_of_its_statuses_once() {
+    let receiver = Receiver::start(|_, _| Some(200));
+    let plan = WebhookPlan { target: Some(receiver.url()), shuffle: true, ..WebhookPlan::signed_with("secret") };
+    let simulator = Simulator::start(Options { webhooks: Some(plan), ..Options::default() }).unwrap();
+    let rate = run(&simulator, 32, 500);
+    println!("32 connections with webhooks: {rate:.0} messages/s");
+    wait_until("every webhook answered", || simulator.stats().webhooks.waiting == 0);
+    let posts = receiver.received();
+    let told: Vec<_> = posts
+        .iter()
+        .flat_map(|post| updates(&post.body, "statuses"))
+        .map(|status| format!("{} {}", status["biz_opaque_callback_data"], status["status"]))
+        .collect();
+    println!("{} webhooks", posts.len());
+    assert_eq!((told.len(), told.iter().collect::<HashSet<_>>().len()), (48_000, 48_000));
+    assert_eq!(simulator.stats().webhooks.posts_failed, 0);
 }

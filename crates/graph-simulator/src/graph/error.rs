@@ -110,6 +110,11 @@ impl GraphError {
         Self { http, code, subcode: None, kind: "OAuthException", message, details: None }
     }
 
+    /// The title of a code, as statuses of failed messages show it.
+    pub(crate) fn title(code: i64) -> &'static str {
+        TABLE.iter().find(|(known, ..)| *known == code).map_or("Unknown error", |(_, _, title)| title)
+    }
+
     pub(crate) fn details(mut self, details: impl Into<String>) -> Self {
         self.details = Some(details.into());
         self

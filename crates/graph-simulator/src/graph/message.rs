@@ -26,8 +26,8 @@ pub(crate) struct Message<'v> {
     pub(crate) to: Recipient,
     /// `biz_opaque_callback_data`: the sender's own id.
     pub(crate) callback_data: Option<&'v str>,
-    /// The template, or `None` for a free-form message. Whether a free-form message finds an open
-    /// service window is known only to the recipient's side; Meta reports 131047 by webhook.
+    /// The template, or `None` for a free-form message. One that finds no open service window is accepted
+    /// all the same; Meta reports 131047 by webhook.
     pub(crate) template: Option<TemplateSend<'v>>,
 }
 

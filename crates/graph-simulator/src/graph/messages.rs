@@ -18,14 +18,17 @@ use super::message::{self, Posted};
 use super::template_rules;
 use super::version::Version;
 use crate::answer::{Answer, Break};
-use crate::clock::Micros;
+use crate::clock::{Micros, micros};
 use crate::faults::{Action, StatusAnswer};
 use crate::limits::Limits;
 use crate::recent::{Kept, Outcome};
-use crate::registry::{Account, Registry};
+use crate::registry::{Account, Registry, TemplateCategory};
 use crate::reply::{self, Reply};
 use crate::state::State;
 use crate::traffic::{InFlight, Number};
+use crate::webhooks::envelope::{Accepted, Owner};
+use crate::webhooks::fate::NO_OPEN_WINDOW;
+use crate::webhooks::plan::ArmedPlan;
 
 /// A request to the messages endpoint.
 #[derive(Debug)]
@@ -61,7 +64,8 @@ enum Verdict {
 pub(crate) async fn handle(state: Arc<State>, call: Call, in_flight: InFlight) -> Result<Answer, Break> {
     let version = call.version;
     let mut outcome = Outcome::default();
-    let verdict = judge(&state, &call, &mut outcome).unwrap_or_else(Verdict::Refused);
+    let latency = state.draw_latency();
+    let verdict = judge(&state, &call, latency, &mut outcome).unwrap_or_else(Verdict::Refused);
     let reply = plan(&state, verdict, &mut outcome);
     outcome.http = reply.status();
     if let Some(code) = outcome.code {
@@ -77,14 +81,13 @@ pub(crate) async fn handle(state: Arc<State>, call: Call, in_flight: InFlight) -
             outcome,
         });
     }
-    let latency = state.draw_latency();
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
     reply.send(&state.ids, version, in_flight).await
 }
 
-fn judge(state: &State, call: &Call, outcome: &mut Outcome) -> Result<Verdict, GraphError> {
+fn judge(state: &State, call: &Call, latency: Duration, outcome: &mut Outcome) -> Result<Verdict, GraphError> {
     let id = &call.phone_number_id;
     if call.method != Method::POST {
         let method = call.method.as_str().to_ascii_lowercase();
@@ -114,10 +117,16 @@ fn judge(state: &State, call: &Call, outcome: &mut Outcome) -> Result<Verdict, G
     {
         return Ok(Verdict::Struck(rule.action.clone()));
     }
-    admit(state, account, &number, limits, &message, call)?;
+    let in_window = admit(state, account, &number, limits, &message, call)?;
     let wamid = state.ids.wamid(message.to.wa_id.as_deref().unwrap_or(&message.to.input));
     state.ledger.accept(message.callback_data.unwrap_or(&wamid));
     let body = success(&message, &wamid);
+    if let Some(plan) = state.webhooks.plan() {
+        let accepted = follow(&plan, &registry, account, &message, &wamid, id, in_window);
+        let answered = call.arrived.saturating_add(micros(latency));
+        let base = if plan.plan.early { call.arrived } else { answered };
+        state.webhooks.accepted(&plan, accepted, base, &state.clock);
+    }
     outcome.accepted = true;
     outcome.wamid = Some(wamid);
     Ok(Verdict::Accepted { body, fault: struck.map(|(_, rule)| rule.action.clone()) })
@@ -165,12 +174,45 @@ fn admit(
     limits: Limits,
     message: &message::Message<'_>,
     call: &Call,
-) -> Result<(), GraphError> {
+) -> Result<bool, GraphError> {
     let daily = limits.daily_recipients.map(|_| {
         let portfolio = account.and_then(|account| account.portfolio_id.as_deref());
         state.traffic.daily(portfolio, &call.phone_number_id)
     });
     number.admit(message.to.key(), call.arrived, limits, daily.as_ref(), state.options.daily_limit_code)
+}
+
+/// What webhooks will have to say about a message.
+fn follow(
+    armed: &ArmedPlan,
+    registry: &Registry,
+    account: Option<&Account>,
+    message: &message::Message<'_>,
+    wamid: &str,
+    phone_number_id: &str,
+    in_window: bool,
+) -> Accepted {
+    let waba_id = account.map_or("", |account| account.waba_id.as_str());
+    let category = message.template.as_ref().map(|send| {
+        let languages = registry.template(waba_id, send.name);
+        let known = languages.iter().find(|known| known.language == send.language);
+        known.map_or(TemplateCategory::default(), |known| known.category)
+    });
+    let free = armed.plan.free_in_window && in_window && matches!(category, None | Some(TemplateCategory::Utility));
+    Accepted {
+        owner: Owner { phone_number_id: phone_number_id.to_owned(), waba_id: waba_id.to_owned() },
+        wamid: wamid.to_owned(),
+        to: message.to.clone(),
+        callback_data: message.callback_data.map(str::to_owned),
+        category: match category {
+            None => "service",
+            Some(TemplateCategory::Marketing) => "marketing",
+            Some(TemplateCategory::Utility) => "utility",
+            Some(TemplateCategory::Authentication) => "authentication",
+        },
+        free,
+        undeliverable: (category.is_none() && !in_window).then_some(NO_OPEN_WINDOW),
+    }
 }
 
 /// Meta's answer to an accepted message.

@@ -8,6 +8,8 @@
     reason = "a test fails by panicking; each test file uses its own part"
 )]
 
+pub mod receiver;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -144,6 +146,34 @@ impl<S: Read + Write> Client<S> {
         let ended = self.stream.read_to_end(&mut bytes).map(drop);
         (bytes, ended)
     }
+}
+
+/// A free-form text with an id of the sender's own.
+pub fn text(to: &str, id: &str) -> Value {
+    json!({
+        "messaging_product": "whatsapp", "to": to, "type": "text", "biz_opaque_callback_data": id,
+        "text": {"body": "Oi"}
+    })
+}
+
+/// Members `key` of the values of a webhook, such as `statuses`, in order.
+pub fn updates(body: &str, key: &str) -> Vec<Value> {
+    let body: Value = serde_json::from_str(body).unwrap();
+    let values = body["entry"].as_array().unwrap().iter().flat_map(|entry| entry["changes"].as_array().unwrap());
+    values.filter_map(|change| change["value"][key].as_array()).flatten().cloned().collect()
+}
+
+/// The names of all statuses in a webhook, in order.
+pub fn statuses(body: &str) -> Vec<String> {
+    updates(body, "statuses").iter().map(|status| status["status"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What HMAC-SHA256 over `body` makes of the header.
+pub fn signature(secret: &str, body: &str) -> String {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = ring::hmac::sign(&key, body.as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={hex}")
 }
 
 /// Waits for a condition that another thread brings about.
