@@ -7,12 +7,13 @@
 //! 1. [`phone`] reads what people type as a number, or says why it is none.
 //! 2. [`template`] fills a template's variables in its own order; what is wrong with them is a list of [`violation`]s.
 //! 3. [`message`] renders both into the body of the request.
-//! 4. [`tier`] and [`pacing`] say how many people a day and which instants a phone number may be used.
+//! 4. [`tier`] and [`pacing`] say how many people a day and which instants a phone number may be used; [`recipients`] and
+//!    [`pairs`] remember who was written to, and [`eta`] says when a backlog will be done.
 //! 5. [`client`] sends the body and says truthfully what became of it: an [`outcome`], one of *accepted*, *rejected*,
 //!    *not sent* and *unknown*.
 //! 6. [`errors`] says what a rejection means, what to do about it, and whether the message may be tried again;
-//!    [`retry`] says when.
-//! 7. [`signature`] checks that a webhook, which tells how the message fared afterwards, comes from Meta.
+//!    [`retry`] says when, and [`throttle`] how much slower a phone number goes that was too fast.
+//! 7. [`signature`] checks that a webhook, which tells how the message fared afterwards, comes from Meta; [`webhook`] reads it.
 //!
 //! ```
 //! use cloud_api::{ParameterFormat, PhoneNumber, Template, template_message};
@@ -38,30 +39,41 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod client;
 mod error_table;
 pub mod errors;
+pub mod eta;
 mod guard;
+pub mod holds;
 pub mod message;
 pub mod outcome;
 pub mod pacing;
+pub mod pairs;
 pub mod phone;
 mod placeholder;
+pub mod recipients;
 mod resolver;
 pub mod retry;
 pub mod signature;
 pub mod template;
+pub mod throttle;
 pub mod tier;
 mod transport;
 pub mod violation;
+pub mod webhook;
 
 pub use client::{Attempt, Call, Client, ClientConfig, ClientError};
 pub use errors::{Reaction, Rule};
+pub use eta::{Backlog, DayLimit, Eta, LimitedBy};
 pub use message::template_message;
 pub use outcome::{GraphError, Outcome, Phase, TransportError, parse_response};
 pub use pacing::{Pace, Slice};
+pub use pairs::Pairs;
 pub use phone::{Parsed, PhoneError, PhoneNumber};
+pub use recipients::{Recipient, Recipients};
 pub use retry::Backoff;
 pub use template::{Parameter, ParameterFormat, Template, TemplateError};
+pub use throttle::Throttle;
 pub use tier::Tier;
 pub use violation::{Problem, Violation};

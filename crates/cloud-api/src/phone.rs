@@ -132,6 +132,12 @@ impl PhoneNumber {
         }
     }
 
+    /// The country calling code: 55 for Brazil; 1 for the United States, Canada and others that share it.
+    #[must_use]
+    pub fn calling_code(&self) -> Option<u16> {
+        self.country_code().ok()
+    }
+
     /// The country code. No code is the beginning of another, so the first that fits is the one.
     fn country_code(&self) -> Result<u16, PhoneError> {
         let mut code = 0;
