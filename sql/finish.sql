@@ -11,6 +11,10 @@ SELECT pg_catalog.pg_extension_config_dump('whatsapp_idempotency', '');
 -- The limits of the last 24 hours hold in a restored database too.
 SELECT pg_catalog.pg_extension_config_dump('whatsapp_budget', '');
 SELECT pg_catalog.pg_extension_config_dump('whatsapp_recipients', '');
+SELECT pg_catalog.pg_extension_config_dump('whatsapp_usage', '');
+-- Nobody who opted out, and nothing that is held, is written to because of a restore.
+SELECT pg_catalog.pg_extension_config_dump('whatsapp_contacts', '');
+SELECT pg_catalog.pg_extension_config_dump('whatsapp_holds', '');
 
 SELECT wa_sweep_privileges();
 

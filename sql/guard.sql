@@ -11,7 +11,8 @@ BEGIN
                         'whatsapp_delivery_logs', 'whatsapp_analytics', 'whatsapp_messages', 'ai_tasks',
                         'whatsapp_installation', 'whatsapp_keys', 'whatsapp_roles', 'whatsapp_idempotency',
                         'whatsapp_pacing', 'whatsapp_budget', 'whatsapp_recipients', 'whatsapp_usage', 'whatsapp_host',
-                        'whatsapp_runs', 'wa_worker_status');
+                        'whatsapp_runs', 'whatsapp_clock', 'whatsapp_contacts', 'whatsapp_holds', 'whatsapp_ledger',
+                        'whatsapp_errors', 'wa_worker_status');
     IF taken IS NOT NULL THEN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_table',

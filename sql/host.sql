@@ -1,7 +1,7 @@
 -- The host application's tables: found, remembered by oid, and tied to ours by foreign keys. They stay the
 -- application's; nothing here is dumped, so a restored database is linked again with one call.
 
-CREATE FUNCTION wa_link_host (host_schema text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION wa_link_host (host_schema text DEFAULT NULL)
 RETURNS TABLE (object text, linked boolean, note text)
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp

@@ -21,6 +21,9 @@ CREATE TABLE whatsapp_config (
     sender_installation uuid,
     sender_database oid,
     updated_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
+    max_retries integer CHECK (max_retries BETWEEN 0 AND 20),
+    retry_delay interval CHECK (retry_delay BETWEEN '1 second' AND '6 hours'),
+    on_unknown text NOT NULL DEFAULT 'keep' CHECK (on_unknown IN ('keep', 'resend', 'fail')),
     UNIQUE (user_id)
 );
 CREATE INDEX whatsapp_config_phone_number ON whatsapp_config (phone_number_id);
@@ -42,6 +45,9 @@ COMMENT ON COLUMN whatsapp_config.default_language IS 'Language used when a temp
 COMMENT ON COLUMN whatsapp_config.sender_installation IS 'The installation that may send for this account. A restored copy is another installation and holds until wa_adopt_copy().';
 COMMENT ON COLUMN whatsapp_config.sender_database IS 'The database (oid) that may send for this account. A clone is another database and holds until wa_adopt_copy().';
 COMMENT ON COLUMN whatsapp_config.updated_at IS 'When the row was last written.';
+COMMENT ON COLUMN whatsapp_config.max_retries IS 'Retries after a passing fault; NULL: whatsapp_pg.max_retries.';
+COMMENT ON COLUMN whatsapp_config.retry_delay IS 'Wait before the first retry, doubled for each further one; NULL: whatsapp_pg.retry_delay.';
+COMMENT ON COLUMN whatsapp_config.on_unknown IS 'What becomes of a message of unknown outcome of which Meta says nothing for whatsapp_pg.unknown_wait: keep (a person decides), resend (only while webhooks are known to arrive), fail.';
 
 -- ------------------------------------------------------------------------------------------- whatsapp_templates
 
@@ -102,7 +108,9 @@ CREATE TABLE whatsapp_queue (
     expires_at timestamp with time zone,
     lease bigint,
     lease_until timestamp with time zone,
-    updated_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now()
+    updated_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
+    attempts integer DEFAULT 0,
+    enqueued_by text DEFAULT SESSION_USER
 );
 -- Every state change writes a new row version, so pages keep room for it.
 ALTER TABLE whatsapp_queue SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02,
@@ -110,6 +118,10 @@ ALTER TABLE whatsapp_queue SET (fillfactor = 70, autovacuum_vacuum_scale_factor 
 
 -- The claim: one organizer, one priority, oldest first. seq breaks the ties of bulk inserts.
 CREATE INDEX whatsapp_queue_claim ON whatsapp_queue (user_id, priority, scheduled_for, seq) WHERE status = 'queued';
+-- Messages whose time is over while they wait.
+CREATE INDEX whatsapp_queue_expiry ON whatsapp_queue (expires_at) WHERE status = 'queued' AND expires_at IS NOT NULL;
+-- What waits for a word of Meta's.
+CREATE INDEX whatsapp_queue_unknown ON whatsapp_queue (user_id, updated_at) WHERE status = 'unknown';
 -- The rescue: what a dead worker left behind.
 CREATE INDEX whatsapp_queue_leased ON whatsapp_queue (lease) WHERE status = 'sending';
 -- Rows that somebody else marked as sent count against the tier, as the seed does it.
@@ -147,6 +159,8 @@ COMMENT ON COLUMN whatsapp_queue.expires_at IS 'Not sent after this time: it fai
 COMMENT ON COLUMN whatsapp_queue.lease IS 'Fencing token of the last claim. Only the worker that holds it may record an outcome.';
 COMMENT ON COLUMN whatsapp_queue.lease_until IS 'The claim is void after this time, even if its worker seems alive.';
 COMMENT ON COLUMN whatsapp_queue.updated_at IS 'When its state last changed.';
+COMMENT ON COLUMN whatsapp_queue.attempts IS 'Attempts recorded in whatsapp_delivery_logs; NULL in rows older than 0.2.0.';
+COMMENT ON COLUMN whatsapp_queue.enqueued_by IS 'The role that logged in to enqueue it; NULL in rows older than 0.2.0.';
 
 -- --------------------------------------------------------------------------------------- whatsapp_delivery_logs
 
@@ -160,7 +174,7 @@ CREATE TABLE whatsapp_delivery_logs (
     error_message text,
     -- added to the seed
     user_id uuid,
-    source text NOT NULL DEFAULT 'webhook' CHECK (source IN ('send', 'webhook', 'worker')),
+    source text NOT NULL DEFAULT 'webhook' CHECK (source IN ('send', 'webhook', 'worker', 'person')),
     attempt integer,
     http_status integer,
     details text,
@@ -179,7 +193,7 @@ COMMENT ON COLUMN whatsapp_delivery_logs.meta_message_id IS 'Meta''s message id 
 COMMENT ON COLUMN whatsapp_delivery_logs.error_code IS 'Meta''s error code, or one of ours (words).';
 COMMENT ON COLUMN whatsapp_delivery_logs.error_message IS 'The error in words.';
 COMMENT ON COLUMN whatsapp_delivery_logs.user_id IS 'The organizer.';
-COMMENT ON COLUMN whatsapp_delivery_logs.source IS 'send: the answer to our request; webhook: Meta''s report; worker: the worker''s own finding.';
+COMMENT ON COLUMN whatsapp_delivery_logs.source IS 'send: the answer to our request; webhook: Meta''s report; worker: the worker''s own finding; person: somebody called a function.';
 COMMENT ON COLUMN whatsapp_delivery_logs.attempt IS 'Which attempt it was, from 1.';
 COMMENT ON COLUMN whatsapp_delivery_logs.http_status IS 'HTTP status of Meta''s answer.';
 COMMENT ON COLUMN whatsapp_delivery_logs.details IS 'error_data.details of Meta''s answer.';

@@ -1,6 +1,6 @@
 -- Views for people. security_invoker: row security of the tables applies to whoever asks.
 
-CREATE VIEW whatsapp_messages WITH (security_invoker = true) AS
+CREATE OR REPLACE VIEW whatsapp_messages WITH (security_invoker = true) AS
 SELECT q.id,
        q.user_id,
        q.recipient_phone AS "to",
@@ -24,7 +24,20 @@ SELECT q.id,
                    THEN 'held: whatsapp_pg.only_to does not name this number'
                WHEN c.user_id IS NULL THEN 'held: the organizer has no account'
                WHEN c.status <> 'active' THEN 'held: the account is not active'
-               ELSE 'leaves as soon as the limits allow' END
+               WHEN q.user_id = ANY ((SELECT @extschema@.wa_held_copies())::uuid[])
+                   THEN 'held: this database is a copy, see wa_adopt_copy()'
+               WHEN k.suppressed_at IS NOT NULL THEN 'fails: the number cannot be reached'
+               -- Asked only for rows that are shown, and only for those that wait.
+               ELSE coalesce((SELECT CASE h.scope WHEN 'country' THEN 'fails' ELSE 'held ' || @extschema@.whatsapp_hold_end(h.scope, h.source, h.until) END || ': ' || h.reason
+                              FROM @extschema@.whatsapp_holds_on(q) AS h ORDER BY h.until DESC, h.scope LIMIT 1),
+                             CASE WHEN k.marketing_held_until > pg_catalog.now() AND EXISTS (
+                                      SELECT FROM whatsapp_templates AS t
+                                      WHERE t.user_id = q.user_id AND t.template_name = q.template_name
+                                        AND t.language = coalesce(q.language, t.language) AND t.category = 'MARKETING')
+                                  THEN 'held: no marketing to this person'
+                                       || CASE k.marketing_held_until WHEN 'infinity' THEN ', it fails' ELSE
+                                          ' ' || @extschema@.whatsapp_hold_end('recipient', 'meta', k.marketing_held_until) END END,
+                             'leaves as soon as the limits allow') END
            WHEN 'sending' THEN 'a worker is sending it'
            WHEN 'sent' THEN 'accepted by Meta'
            WHEN 'failed' THEN 'will not be tried again by itself'
@@ -38,9 +51,13 @@ SELECT q.id,
        q.sent_at,
        q.created_at,
        q.event_id,
-       q.task_id
+       q.task_id,
+       q.campaign_id,
+       q.attempts,
+       q.expires_at
 FROM whatsapp_queue AS q
-LEFT JOIN whatsapp_config AS c ON c.user_id = q.user_id;
+LEFT JOIN whatsapp_config AS c ON c.user_id = q.user_id
+LEFT JOIN whatsapp_contacts AS k ON k.user_id = q.user_id AND k.phone = q.recipient_phone;
 COMMENT ON VIEW whatsapp_messages IS 'One row per message in plain words: to whom, which template, its state and since when, the error, and what happens next.';
 COMMENT ON COLUMN whatsapp_messages.id IS 'Message id (whatsapp_queue.id).';
 COMMENT ON COLUMN whatsapp_messages.user_id IS 'The organizer.';
@@ -51,15 +68,31 @@ COMMENT ON COLUMN whatsapp_messages.state IS 'scheduled, queued, retrying, sendi
 COMMENT ON COLUMN whatsapp_messages.since IS 'When its state last changed.';
 COMMENT ON COLUMN whatsapp_messages.error_code IS 'Meta''s error code, or one of ours (words).';
 COMMENT ON COLUMN whatsapp_messages.error IS 'The error: what it means and what to do.';
-COMMENT ON COLUMN whatsapp_messages.next_step IS 'What happens next.';
+COMMENT ON COLUMN whatsapp_messages.next_step IS 'What happens next, or what holds it back and until when; wa_explain() says more.';
 COMMENT ON COLUMN whatsapp_messages.scheduled_for IS 'Not before this time.';
 COMMENT ON COLUMN whatsapp_messages.sent_at IS 'When Meta accepted it.';
 COMMENT ON COLUMN whatsapp_messages.created_at IS 'When it entered.';
 COMMENT ON COLUMN whatsapp_messages.event_id IS 'The event, if any.';
 COMMENT ON COLUMN whatsapp_messages.task_id IS 'The task, if any.';
+COMMENT ON COLUMN whatsapp_messages.campaign_id IS 'The campaign, if any.';
+COMMENT ON COLUMN whatsapp_messages.attempts IS 'Attempts so far; NULL for messages older than 0.2.0.';
+COMMENT ON COLUMN whatsapp_messages.expires_at IS 'Not sent after this time.';
+
+CREATE OR REPLACE VIEW whatsapp_errors WITH (security_invoker = true) AS
+SELECT r.code, r.subcode, r.name, r.reaction, r.meaning, r.advice, r.retryable, r.wait
+FROM @extschema@.wa_error_rules() AS r;
+COMMENT ON VIEW whatsapp_errors IS 'Meta''s error codes: what each means, and what is done about it.';
+COMMENT ON COLUMN whatsapp_errors.code IS 'Meta''s code; of a family that is treated alike, the first.';
+COMMENT ON COLUMN whatsapp_errors.subcode IS 'The rule is for this subcode only; NULL: for all others.';
+COMMENT ON COLUMN whatsapp_errors.name IS 'A short name.';
+COMMENT ON COLUMN whatsapp_errors.reaction IS 'What is done: retry, slow_number, slow_account, hold_pair, fail, suppress_recipient, suppress_marketing, hold_marketing, block_country, hold_template, hold_number, hold_account_token, hold_account_policy, hold_account_billing, hold_category.';
+COMMENT ON COLUMN whatsapp_errors.meaning IS 'What happened.';
+COMMENT ON COLUMN whatsapp_errors.advice IS 'What a person can do.';
+COMMENT ON COLUMN whatsapp_errors.retryable IS 'Whether the same message, unchanged, may pass later.';
+COMMENT ON COLUMN whatsapp_errors.wait IS 'The shortest wait before it is tried again, or how long a hold lasts; NULL: the usual back-off, or until the cause is mended.';
 
 -- The seed's columns. Days are days of the outcome (UTC), and the wait is counted from when a message could leave.
-CREATE VIEW whatsapp_analytics WITH (security_invoker = true) AS
+CREATE OR REPLACE VIEW whatsapp_analytics WITH (security_invoker = true) AS
 SELECT (coalesce(q.sent_at, q.updated_at) AT TIME ZONE 'UTC')::date AS date,
        q.user_id,
        pg_catalog.count(*) AS total_sent,
@@ -78,7 +111,7 @@ COMMENT ON COLUMN whatsapp_analytics.successful IS 'Accepted by Meta.';
 COMMENT ON COLUMN whatsapp_analytics.failed IS 'Failed for good.';
 COMMENT ON COLUMN whatsapp_analytics.avg_queue_time_seconds IS 'Average seconds from when a message could leave until Meta accepted it.';
 
-CREATE VIEW wa_worker_status WITH (security_invoker = true) AS
+CREATE OR REPLACE VIEW wa_worker_status WITH (security_invoker = true) AS
 SELECT d.datname AS database, s.pid, s.state, s.started_at, s.last_pass_at, s.claimed, s.sent, s.failed, s.rescheduled,
        s.unknown, s.in_flight, s.note
 FROM wa_worker_states () AS s

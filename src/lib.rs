@@ -6,6 +6,7 @@
 //! - [`api`]: what SQL can call. [`caller`]: who calls, and with whose rights the work is done.
 //! - [`store`]: every query, one file per noun. [`tx`]: transactions that really roll back.
 //! - [`worker`]: launcher, drainer, batch worker, sender threads.
+//! - [`reactions`]: what an error of Meta's means for what surrounds its message.
 //! - [`settings`], [`graph`], [`secrets`], [`shared`], [`wake`]: settings and the client they describe, tokens at rest,
 //!   shared memory, waking at commit.
 //!
@@ -20,6 +21,7 @@ pub mod error;
 pub mod graph;
 pub mod ids;
 pub mod pg_compat;
+pub mod reactions;
 pub mod secrets;
 pub mod settings;
 pub mod shared;
@@ -32,12 +34,20 @@ pub mod worker;
 
 ::pgrx::pg_module_magic!();
 
-// The install script: each file may use what those before it made.
+// The install script: each file may use what those before it made. Upgrade scripts are made of the same files
+// (scripts/upgrade-scripts.sh).
 extension_sql_file!("../sql/guard.sql", name = "guard", bootstrap);
 extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["guard"]);
 extension_sql_file!("../sql/internal.sql", name = "internal", requires = ["tables"]);
-extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["internal"]);
-extension_sql_file!("../sql/host.sql", name = "host", requires = ["functions"]);
+extension_sql_file!("../sql/contacts.sql", name = "contacts", requires = ["internal"]);
+extension_sql_file!("../sql/ledger.sql", name = "ledger", requires = ["contacts"]);
+extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["ledger"]);
+extension_sql_file!("../sql/limits.sql", name = "limits", requires = ["functions"]);
+extension_sql_file!("../sql/outcomes.sql", name = "outcomes", requires = ["limits"]);
+extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["outcomes"]);
+extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["explain"]);
+extension_sql_file!("../sql/doctor.sql", name = "doctor", requires = ["audit"]);
+extension_sql_file!("../sql/host.sql", name = "host", requires = ["doctor"]);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["host"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers"]);
 extension_sql_file!("../sql/security.sql", name = "security", requires = ["views"]);

@@ -27,6 +27,7 @@ static GRAPH_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::n
 static GRAPH_VERSION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"v25.0"));
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static NOTIFY_CHANNEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// 64 calls in flight carry 320 messages/s at 200 ms a call: four numbers at Meta's default 80/s.
 static SENDER_THREADS: GucSetting<i32> = GucSetting::<i32>::new(64);
 static BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -52,6 +53,8 @@ pub struct Settings {
     pub ca_file: Option<String>,
     /// File with the encryption keys, instead of the table.
     pub key_file: Option<String>,
+    /// Where NOTIFY tells of holds; None: nowhere.
+    pub notify_channel: Option<String>,
     /// Calls in flight at most.
     pub sender_threads: usize,
     /// Rows per organizer and claim at most.
@@ -80,6 +83,7 @@ impl Settings {
             graph_version: text(&GRAPH_VERSION),
             ca_file: optional(&CA_FILE),
             key_file: optional(&KEY_FILE),
+            notify_channel: optional(&NOTIFY_CHANNEL),
             sender_threads: SENDER_THREADS.get().unsigned_abs() as usize,
             batch_size: BATCH_SIZE.get().unsigned_abs(),
             poll_interval: Duration::from_secs(POLL_INTERVAL.get().unsigned_abs().into()),
@@ -151,6 +155,12 @@ pub fn init() {
             c"whatsapp_pg.key_file",
             c"File with the keys that encrypt tokens; empty: the keys lie in the table whatsapp_keys.",
             &KEY_FILE,
+            hidden,
+        ),
+        (
+            c"whatsapp_pg.notify_channel",
+            c"Channel on which NOTIFY tells of holds; empty: none. Everybody who can connect can listen.",
+            &NOTIFY_CHANNEL,
             hidden,
         ),
     ]);

@@ -9,6 +9,8 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Before everything.
     pub const MIN: Self = Self(i64::MIN);
+    /// The end of time, `infinity` in SQL.
+    pub const INFINITY: Self = Self(i64::MAX);
 
     /// The wall clock now.
     pub fn now() -> Self {
@@ -19,6 +21,35 @@ impl Timestamp {
     /// This moment and so much later.
     pub fn plus(self, span: std::time::Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// This moment and so much earlier.
+    pub fn minus(self, span: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// How far the wall clock is ahead of the clock that counts from the start of the machine and that nobody can set, in
+/// microseconds. It changes only when the wall clock is set.
+pub fn clock_offset() -> i64 {
+    // SAFETY: a plain call on a local structure; CLOCK_BOOTTIME exists on every Linux that Postgres runs on.
+    let since_boot = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
+        time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1_000)
+    };
+    Timestamp::now().0.saturating_sub(since_boot)
+}
+
+/// Clocks are read one after the other, and adjusted a little all the time: less than this is no setting of the clock.
+pub const CLOCK_TOLERANCE_US: i64 = 1_000_000;
+
+impl std::fmt::Display for Timestamp {
+    /// As Postgres prints it, in the session's time zone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // SAFETY: timestamptz_to_str answers a static, NUL-terminated buffer.
+        let text = unsafe { std::ffi::CStr::from_ptr(pg_sys::timestamptz_to_str(self.0)) };
+        f.write_str(&text.to_string_lossy())
     }
 }
 

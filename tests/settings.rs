@@ -15,6 +15,7 @@ const SETTINGS: [(&str, &str, Option<&str>); 15] = [
     ("graph_url", "https://graph.facebook.com", None),
     ("graph_version", "v25.0", None),
     ("key_file", "", None),
+    ("notify_channel", "", None),
     ("max_retries", "3", None),
     ("mode", "live", None),
     ("only_to", "", None),
@@ -71,7 +72,7 @@ fn what_decides_where_requests_go_is_for_superusers_only() {
         let refusal = session.refusal(&format!("SET whatsapp_pg.{setting} = 'off'"), &[]);
         assert_eq!(refusal.sqlstate, "42501", "{setting}: {refusal:#?}");
     }
-    for setting in ["ca_file", "key_file"] {
+    for setting in ["ca_file", "key_file", "notify_channel"] {
         let refusal = session.refusal(&format!("SHOW whatsapp_pg.{setting}"), &[]);
         assert_eq!(refusal.sqlstate, "42501", "{setting}: {refusal:#?}");
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cloud_api::phone::PhoneNumber;
 use cloud_api::template::Template;
+use cloud_api::tier::Tier;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{JsonB, PgSqlErrorCode, Uuid, ereport, pg_extern, pg_sys};
 use serde_json::{Map, Value};
@@ -16,9 +17,10 @@ use super::{Answer, check_writable, required};
 use crate::caller::{self, Caller};
 use crate::error::{Error, Kind, Result};
 use crate::srf::Sink;
+use crate::store::config::Account;
 use crate::store::idempotency::{self, Claimed};
 use crate::store::queue::{self, Batch, Recipients};
-use crate::store::{config, templates};
+use crate::store::{self, config, limits, templates};
 use crate::time::Timestamp;
 
 /// A refusal names so many of the bad recipients.
@@ -289,6 +291,9 @@ impl<'a> Call<'a> {
         }
         let template =
             templates::find(&organizer, name, common.language, account.default_language.as_deref())?.parse()?;
+        if let Some(expires_at) = expires_at {
+            check_in_time(&account, given.len(), scheduled_for, expires_at, on_bad)?;
+        }
         if given.iter().any(|recipient| recipient.variables.is_none()) {
             template.check(&variables).map_err(|violations| variables_error(&template, &violations))?;
         }
@@ -434,6 +439,37 @@ impl<'a> Call<'a> {
             .detail(format!("{}{more}", bad.join("; ")))
             .hint("Correct them, or pass on_bad => 'record' to queue the others and keep these as failed rows with the reason.")
     }
+}
+
+/// Refuses messages that the limits would not let leave before they expire; warns when the caller wants them recorded.
+fn check_in_time(
+    account: &Account,
+    messages: usize,
+    scheduled_for: Timestamp,
+    expires_at: Timestamp,
+    on_bad: OnBad,
+) -> Result<()> {
+    let Ok(tier) = Tier::parse(&account.tier) else { return Ok(()) };
+    if !store::installed()?.is_current() {
+        return Ok(());
+    }
+    let (eta, ahead) = limits::eta(account, tier, messages as u64, scheduled_for, Timestamp::now())?;
+    if eta.done_us.is_some_and(|done| done <= expires_at.0) {
+        return Ok(());
+    }
+    let when = eta.done_us.map_or_else(
+        || "what is held would not leave at all as things stand".to_owned(),
+        |done| format!("the last of them would leave at {}", Timestamp(done)),
+    );
+    let message = "the messages would expire before they can leave";
+    let detail = format!("{ahead} messages stand before them, and {when} (limited by: {}).", eta.limited_by.as_str());
+    if on_bad == OnBad::Record {
+        ereport!(WARNING, PgSqlErrorCode::ERRCODE_WARNING, message, detail);
+        return Ok(());
+    }
+    Err(Error::new(Kind::NotReady, message)
+        .detail(detail)
+        .hint("Let them expire later, raise their priority, see wa_eta() and wa_rate_status(), or pass on_bad => 'record' to queue them all the same."))
 }
 
 /// Why variables do not fit a template.

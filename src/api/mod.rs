@@ -15,9 +15,14 @@ pub mod copies;
 pub mod enqueue;
 pub mod fan_out;
 pub mod keys;
+pub mod pause;
+pub mod policies;
 pub mod rates;
+pub mod reports;
+pub mod retry;
 pub mod roles;
 pub mod triggers;
+pub mod webhooks;
 pub mod worker;
 
 /// What SQL-facing functions return: an error with SQLSTATE, detail and hint.

@@ -7,7 +7,7 @@ use pgrx::{PgTrigger, Uuid, WhoAllocated, pg_trigger};
 use crate::caller;
 use crate::error::{Error, Kind, Result};
 use crate::secrets::{self, Column};
-use crate::store::{admission, config, installation};
+use crate::store::{self, admission, config, holds, installation};
 use crate::wake::{self, News};
 
 /// A row under construction.
@@ -76,9 +76,16 @@ fn protect<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
     }
     if let Some(old) = trigger.old() {
         let (from, to) = (portfolio_key(&old.into_owned())?, portfolio_key(&row)?);
-        if from != to {
+        let is_current = store::installed()?.is_current();
+        if from != to && is_current {
             caller::as_owner(|| admission::follow_portfolio(&from, &to))?;
         }
+    }
+    if let Some(old) = trigger.old()
+        && store::installed()?.is_current()
+        && has_new_access(&old.into_owned(), &row)?
+    {
+        caller::as_owner(|| holds::forget_for_account(&organizer))?;
     }
     let is_stamped = row.get_by_name::<Uuid>("sender_installation").map_err(damaged)?.is_some()
         && row.get_by_name::<pgrx::pg_sys::Oid>("sender_database").map_err(damaged)?.is_some();
@@ -88,6 +95,16 @@ fn protect<'a>(trigger: &'a PgTrigger<'a>) -> Result<Tuple<'a>> {
         row.set_by_name("sender_database", installation::database()).map_err(damaged)?;
     }
     Ok(row)
+}
+
+/// Whether there is another token or number, or the account was switched on: what Meta held is to be tried anew.
+fn has_new_access(old: &Tuple<'_>, new: &Tuple<'_>) -> Result<bool> {
+    for name in ["access_token_encrypted", "phone_number_id", "status"] {
+        if field::<String>(old, name)? != field::<String>(new, name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn portfolio_key(row: &Tuple<'_>) -> Result<String> {

@@ -1,179 +1,307 @@
-//! What has been given away of Meta's limits: sending time per number, unique recipients per portfolio, and messages
-//! per minute. Each is read and changed under one row's lock, taken without waiting: who finds it taken comes back
-//! later, so workers never wait for each other and cannot deadlock.
+//! What has been given away of Meta's limits: sending time per number, and slices of it per portfolio that say how much
+//! and to whom. Both are read and changed under row locks taken without waiting: who finds them taken comes back later,
+//! so workers never wait for each other and cannot deadlock. The limits themselves are `cloud_api::admission`.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use cloud_api::admission::{Given, Usage};
+use cloud_api::recipients::Recipient;
+use cloud_api::throttle::{self, Throttle};
 use pgrx::Uuid;
 
 use crate::error::Result;
 use crate::store;
-use crate::time::Timestamp;
+use crate::time::{self, Timestamp};
 
-/// Meta counts unique recipients over this span.
-pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Slices are kept for so long: a day, and an hour for clocks and stragglers.
+const KEPT: Duration = Duration::from_secs(25 * 60 * 60);
 /// The seed's gate: never more than the tier's figure in this span.
 pub const MINUTE: Duration = Duration::from_secs(60);
+/// A portfolio without a daily limit needs only what one recipient's rate looks back on.
+const RECENT: Duration = Duration::from_secs(10 * 60);
 
-/// Locks a number's sending time and answers its first free moment; None when another worker holds it.
-pub fn lock_pace(phone_number_id: &str) -> Result<Option<Timestamp>> {
-    const MAKE: &str = "INSERT INTO @extschema@.whatsapp_pacing (phone_number_id) VALUES ($1) ON CONFLICT DO NOTHING";
-    const LOCK: &str = "SELECT next_free FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1
-                        FOR UPDATE SKIP LOCKED";
-    const IS_THERE: &str = "SELECT true FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1";
-    let locked = store::write(LOCK, &[phone_number_id.into()], |row| row.get(1))?.pop();
-    if locked.is_some() || store::read(IS_THERE, &[phone_number_id.into()], |row| row.get::<bool>(1))?.pop().is_some() {
-        return Ok(locked);
-    }
-    store::execute(MAKE, &[phone_number_id.into()])?;
-    Ok(store::write(LOCK, &[phone_number_id.into()], |row| row.get(1))?.pop())
+/// A number's time and its portfolio's slices, locked.
+#[derive(Clone, Copy, Debug)]
+pub struct Locked {
+    /// The number's first free moment.
+    pub next_free: Timestamp,
+    /// Its rate after Meta's last 130429.
+    pub throttle: Option<Throttle>,
+    /// The portfolio's last slice.
+    pub last_slice: i64,
 }
 
-/// Gives away a number's time up to this moment, and counts the slice.
-pub fn give_pace(
-    phone_number_id: &str,
-    next_free: Timestamp,
-    portfolio: &str,
-    organizer: &Uuid,
-    starts: Timestamp,
-    ends: Timestamp,
-    messages: i32,
-) -> Result<()> {
+/// Locks what a claim gives away; None while another worker holds it.
+pub fn lock(phone_number_id: &str, portfolio: &str) -> Result<Option<Locked>> {
+    const LOCK: &str = "
+        SELECT p.next_free, p.throttled_per_second, p.throttled_at, b.last_slice
+        FROM @extschema@.whatsapp_pacing AS p CROSS JOIN @extschema@.whatsapp_budget AS b
+        WHERE p.phone_number_id = $1 AND b.portfolio = $2 FOR UPDATE OF p, b SKIP LOCKED";
+    const ARE_THERE: &str = "
+        SELECT true FROM @extschema@.whatsapp_pacing AS p CROSS JOIN @extschema@.whatsapp_budget AS b
+        WHERE p.phone_number_id = $1 AND b.portfolio = $2";
+    const MAKE_PACING: &str =
+        "INSERT INTO @extschema@.whatsapp_pacing (phone_number_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    const MAKE_BUDGET: &str = "INSERT INTO @extschema@.whatsapp_budget (portfolio) VALUES ($1) ON CONFLICT DO NOTHING";
+    let args = [phone_number_id.into(), portfolio.into()];
+    let lock = || {
+        store::write(LOCK, &args, |row| {
+            let throttle = match (row.opt::<i32>(2)?, row.opt::<Timestamp>(3)?) {
+                (Some(per_second), Some(since)) => {
+                    Some(Throttle { per_second: per_second.unsigned_abs(), since_us: since.0 })
+                }
+                _ => None,
+            };
+            Ok(Locked { next_free: row.get(1)?, throttle, last_slice: row.get(4)? })
+        })
+    };
+    let locked = lock()?.pop();
+    if locked.is_some() || store::read(ARE_THERE, &args, |row| row.get::<bool>(1))?.pop().is_some() {
+        return Ok(locked);
+    }
+    store::execute(MAKE_PACING, &[phone_number_id.into()])?;
+    store::execute(MAKE_BUDGET, &[portfolio.into()])?;
+    Ok(lock()?.pop())
+}
+
+/// A number's state without locking it.
+pub fn number(phone_number_id: &str) -> Result<Option<(Timestamp, Option<Throttle>)>> {
+    const SQL: &str = "SELECT next_free, throttled_per_second, throttled_at FROM @extschema@.whatsapp_pacing
+                       WHERE phone_number_id = $1";
+    let rows = store::read(SQL, &[phone_number_id.into()], |row| {
+        let throttle = match (row.opt::<i32>(2)?, row.opt::<Timestamp>(3)?) {
+            (Some(per_second), Some(since)) => {
+                Some(Throttle { per_second: per_second.unsigned_abs(), since_us: since.0 })
+            }
+            _ => None,
+        };
+        Ok((row.get(1)?, throttle))
+    })?;
+    Ok(rows.into_iter().next())
+}
+
+/// Sending time given away with a claim.
+pub struct Slice<'a> {
+    /// The number.
+    pub phone_number_id: &'a str,
+    /// Its first free moment from now on.
+    pub next_free: Timestamp,
+    /// Under what the tier is counted.
+    pub portfolio: &'a str,
+    /// The number of the slice: the portfolio's last and one.
+    pub slice: i64,
+    /// The organizer.
+    pub organizer: Uuid,
+    /// The first slot.
+    pub starts: Timestamp,
+    /// The last slot.
+    pub ends: Timestamp,
+    /// How many messages.
+    pub messages: i32,
+    /// To whom, in the order of the slots; negative inside an open service window.
+    pub recipients: Vec<i64>,
+}
+
+/// Gives away a slice. The caller holds the locks.
+pub fn give(slice: Slice) -> Result<()> {
     const SQL: &str = "
         WITH paced AS (
             UPDATE @extschema@.whatsapp_pacing SET next_free = $2 WHERE phone_number_id = $1
+        ), numbered AS (
+            UPDATE @extschema@.whatsapp_budget SET last_slice = $4 WHERE portfolio = $3
         )
-        INSERT INTO @extschema@.whatsapp_usage (portfolio, user_id, starts, ends, messages) VALUES ($3, $4, $5, $6, $7)";
+        INSERT INTO @extschema@.whatsapp_usage
+            (portfolio, slice, user_id, phone_number_id, starts, ends, messages, recipients)
+        VALUES ($3, $4, $5, $1, $6, $7, $8, $9)";
     let args = [
-        phone_number_id.into(),
-        next_free.into(),
-        portfolio.into(),
-        (*organizer).into(),
-        starts.into(),
-        ends.into(),
-        messages.into(),
+        slice.phone_number_id.into(),
+        slice.next_free.into(),
+        slice.portfolio.into(),
+        slice.slice.into(),
+        slice.organizer.into(),
+        slice.starts.into(),
+        slice.ends.into(),
+        slice.messages.into(),
+        slice.recipients.into(),
     ];
     store::execute(SQL, &args).map(drop)
 }
 
-/// The first free moment of a number, without locking it.
-pub fn pace(phone_number_id: &str) -> Result<Option<Timestamp>> {
-    const SQL: &str = "SELECT next_free FROM @extschema@.whatsapp_pacing WHERE phone_number_id = $1";
-    Ok(store::read(SQL, &[phone_number_id.into()], |row| row.get(1))?.pop())
+/// Inbound messages use up the number's throughput too (Meta: "Throughput").
+pub fn take_inbound(phone_number_id: &str, messages: u32, now: Timestamp, interval_us: i64) -> Result<()> {
+    const SQL: &str = "UPDATE @extschema@.whatsapp_pacing
+                       SET next_free = greatest(next_free, $2) + $3 * interval '1 microsecond' WHERE phone_number_id = $1";
+    let span = interval_us.saturating_mul(i64::from(messages));
+    store::execute(SQL, &[phone_number_id.into(), now.into(), span.into()]).map(drop)
 }
 
-/// Locks a portfolio's budget, forgets recipients whose day is over, and answers how many count now; None when another
-/// worker holds it.
-pub fn lock_budget(portfolio: &str, now: Timestamp) -> Result<Option<u32>> {
-    const MAKE: &str = "INSERT INTO @extschema@.whatsapp_budget (portfolio) VALUES ($1) ON CONFLICT DO NOTHING";
-    const LOCK: &str = "SELECT recipients FROM @extschema@.whatsapp_budget WHERE portfolio = $1 FOR UPDATE SKIP LOCKED";
-    const IS_THERE: &str = "SELECT true FROM @extschema@.whatsapp_budget WHERE portfolio = $1";
-    const FORGET: &str = "
-        WITH over AS (
-            SELECT r.recipient_phone FROM @extschema@.whatsapp_recipients AS r
-            WHERE r.portfolio = $1 AND r.last_sent <= $2 ORDER BY r.last_sent LIMIT 10000
-        ), gone AS (
-            DELETE FROM @extschema@.whatsapp_recipients AS r USING over AS o
-            WHERE r.portfolio = $1 AND r.recipient_phone = o.recipient_phone RETURNING 1
-        )
-        UPDATE @extschema@.whatsapp_budget SET recipients = recipients - (SELECT count(*) FROM gone)::int
-        WHERE portfolio = $1 RETURNING recipients";
-    let lock = || store::write(LOCK, &[portfolio.into()], |row| row.get::<i32>(1)).map(|mut rows| rows.pop());
-    let mut used = lock()?;
-    if used.is_none() && store::read(IS_THERE, &[portfolio.into()], |row| row.get::<bool>(1))?.is_empty() {
-        store::execute(MAKE, &[portfolio.into()])?;
-        used = lock()?;
-    }
-    let day_ago = Timestamp(now.0.saturating_sub(micros(DAY)));
-    if used.is_some() && first_recipient_at(portfolio)?.is_some_and(|first| first <= day_ago) {
-        used = store::write(FORGET, &[portfolio.into(), day_ago.into()], |row| row.get(1))?.pop();
-    }
-    Ok(used.map(|used| used.max(0).unsigned_abs()))
+/// What a portfolio has used, kept in this process and brought up to date from the slices.
+#[derive(Default)]
+pub struct Book {
+    usage: Option<Usage>,
+    last_slice: Option<i64>,
+    has_day: bool,
 }
 
-/// Counts these recipients as written to at this moment. The caller holds the budget's lock.
-pub fn count_recipients(portfolio: &str, recipients: Vec<String>, at: Timestamp) -> Result<()> {
-    const SQL: &str = "
-        WITH touched AS (
-            INSERT INTO @extschema@.whatsapp_recipients AS r (portfolio, recipient_phone, last_sent)
-            SELECT DISTINCT $1, p.phone, $3 FROM unnest($2::text[]) AS p (phone)
-            ON CONFLICT (portfolio, recipient_phone) DO UPDATE SET last_sent = greatest(r.last_sent, excluded.last_sent)
-            RETURNING (r.xmax = 0) AS is_new
-        )
-        UPDATE @extschema@.whatsapp_budget
-        SET recipients = recipients + (SELECT count(*) FROM touched WHERE is_new)::int WHERE portfolio = $1";
-    store::execute(SQL, &[portfolio.into(), recipients.into(), at.into()]).map(drop)
+impl Book {
+    /// The usage as of this slice, reading what other workers gave away since. `with_day`: there is a daily limit.
+    pub fn as_of(&mut self, portfolio: &str, last_slice: i64, with_day: bool, now: Timestamp) -> Result<&mut Usage> {
+        if self.last_slice.is_some_and(|known| known > last_slice) || (with_day && !self.has_day) {
+            *self = Self::default();
+        }
+        let since = now.minus(if with_day { KEPT } else { RECENT });
+        if self.usage.is_none() || self.last_slice != Some(last_slice) {
+            self.has_day = with_day;
+            let usage = self.usage.get_or_insert_with(|| Usage::known_since(since.0));
+            read(usage, portfolio, self.last_slice, with_day, since)?;
+            self.last_slice = Some(last_slice);
+        }
+        let usage = self.usage.get_or_insert_with(|| Usage::known_since(since.0));
+        usage.forget(now.0);
+        Ok(usage)
+    }
+
+    /// A slice of our own has been added: it is in the usage already.
+    pub fn gave(&mut self, slice: i64) {
+        self.last_slice = Some(slice);
+    }
+}
+
+/// Takes account of what was given away after this slice.
+fn read(usage: &mut Usage, portfolio: &str, after: Option<i64>, with_day: bool, since: Timestamp) -> Result<()> {
+    const SLICES: &str = "
+        SELECT u.phone_number_id, u.starts, u.ends, u.messages, u.recipients
+        FROM @extschema@.whatsapp_usage AS u
+        WHERE u.portfolio = $1 AND u.slice > $2 AND u.ends > $3 ORDER BY u.slice";
+    const OLDER: &str = "SELECT r.recipient_phone, r.last_sent FROM @extschema@.whatsapp_recipients AS r
+                         WHERE r.portfolio = $1 AND r.last_sent > $2";
+    if after.is_none() && with_day {
+        let older = store::read(OLDER, &[portfolio.into(), since.into()], |row| {
+            Ok((row.get::<String>(1)?, row.get::<Timestamp>(2)?))
+        })?;
+        for (phone, at) in older {
+            if let Some(recipient) = Recipient::parse(&phone) {
+                usage.replay_recipient(recipient, at.0);
+            }
+        }
+    }
+    let args = [portfolio.into(), after.unwrap_or(i64::MIN).into(), since.into()];
+    store::read(SLICES, &args, |row| {
+        let recipients: Vec<i64> = row.get(5)?;
+        usage.replay(Given {
+            phone_number_id: &row.get::<String>(1)?,
+            starts_us: row.get::<Timestamp>(2)?.0,
+            ends_us: row.get::<Timestamp>(3)?.0,
+            messages: row.get::<i32>(4)?.unsigned_abs(),
+            recipients: &recipients,
+        });
+        Ok(())
+    })
+    .map(drop)
+}
+
+thread_local! {
+    /// What this backend has read for questions about limits.
+    static BOOKS: RefCell<Books> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Books {
+    /// The extension they were read for, and how the clock stood.
+    of: Option<(pgrx::pg_sys::Oid, i64)>,
+    books: HashMap<String, Book>,
+}
+
+/// Looks at what a portfolio has used, without locking.
+pub fn look<R>(portfolio: &str, with_day: bool, now: Timestamp, look: impl FnOnce(&mut Usage) -> R) -> Result<R> {
+    let (oid, offset) = (store::installed()?.oid, time::clock_offset());
+    let last_slice = last_slice(portfolio)?;
+    // Taken out: an error on the way leaves nothing half-read behind.
+    let mut book = BOOKS.with_borrow_mut(|all| {
+        let is_known = |(of, at): (_, i64)| of == oid && (at - offset).abs() < time::CLOCK_TOLERANCE_US;
+        if !all.of.is_some_and(is_known) {
+            *all = Books { of: Some((oid, offset)), books: HashMap::new() };
+        }
+        all.books.remove(portfolio).unwrap_or_default()
+    });
+    let answer = look(book.as_of(portfolio, last_slice, with_day, now)?);
+    BOOKS.with_borrow_mut(|all| all.books.insert(portfolio.to_owned(), book));
+    Ok(answer)
+}
+
+/// The portfolio's last slice, without locking.
+fn last_slice(portfolio: &str) -> Result<i64> {
+    const SQL: &str = "SELECT last_slice FROM @extschema@.whatsapp_budget WHERE portfolio = $1";
+    Ok(store::read(SQL, &[portfolio.into()], |row| row.get(1))?.pop().unwrap_or(0))
 }
 
 /// An account counts under another portfolio from now on: its day's recipients count there too. They stay where they
 /// were as well, because other accounts may count there.
 pub fn follow_portfolio(from: &str, to: &str) -> Result<()> {
+    const LOCK: &str = "INSERT INTO @extschema@.whatsapp_budget AS b (portfolio) VALUES ($1)
+                        ON CONFLICT (portfolio) DO UPDATE SET last_slice = b.last_slice";
     const COPY: &str = "
+        WITH copied AS (
+            INSERT INTO @extschema@.whatsapp_usage
+                (portfolio, slice, user_id, phone_number_id, starts, ends, messages, recipients, mirrored)
+            SELECT $2, b.last_slice + row_number() OVER (ORDER BY u.slice), u.user_id, u.phone_number_id, u.starts, u.ends, 0,
+                   u.recipients, true
+            FROM @extschema@.whatsapp_usage AS u
+            JOIN @extschema@.whatsapp_budget AS b ON b.portfolio = $2
+            WHERE u.portfolio = $1
+            RETURNING slice
+        )
+        UPDATE @extschema@.whatsapp_budget
+        SET last_slice = greatest(last_slice, (SELECT max(c.slice) FROM copied AS c)) WHERE portfolio = $2";
+    const OLDER: &str = "
         INSERT INTO @extschema@.whatsapp_recipients AS r (portfolio, recipient_phone, last_sent)
         SELECT $2, o.recipient_phone, o.last_sent FROM @extschema@.whatsapp_recipients AS o WHERE o.portfolio = $1
         ON CONFLICT (portfolio, recipient_phone) DO UPDATE SET last_sent = greatest(r.last_sent, excluded.last_sent)";
-    const COUNT: &str = "
-        INSERT INTO @extschema@.whatsapp_budget (portfolio, recipients)
-        SELECT $1, count(*) FROM @extschema@.whatsapp_recipients AS r WHERE r.portfolio = $1
-        ON CONFLICT (portfolio) DO UPDATE SET recipients = excluded.recipients";
-    const LOCK: &str = "INSERT INTO @extschema@.whatsapp_budget (portfolio) VALUES ($1)
-                        ON CONFLICT (portfolio) DO UPDATE SET recipients = whatsapp_budget.recipients";
+    let args = [from.into(), to.into()];
     store::execute(LOCK, &[to.into()])?;
-    store::execute(COPY, &[from.into(), to.into()])?;
-    store::execute(COUNT, &[to.into()]).map(drop)
+    store::execute(COPY, &args)?;
+    store::execute(OLDER, &args).map(drop)
 }
 
-/// Recipients of the rolling day, without locking.
-pub fn recipients_of_day(portfolio: &str, now: Timestamp) -> Result<i64> {
-    const SQL: &str = "
-        SELECT coalesce((SELECT b.recipients FROM @extschema@.whatsapp_budget AS b WHERE b.portfolio = $1), 0)
-               - (SELECT count(*) FROM @extschema@.whatsapp_recipients AS r WHERE r.portfolio = $1 AND r.last_sent <= $2)";
-    let day_ago = Timestamp(now.0.saturating_sub(micros(DAY)));
-    Ok(store::read(SQL, &[portfolio.into(), day_ago.into()], |row| row.get(1))?.pop().unwrap_or(0))
+/// Rows of the last minute that somebody else wrote into the queue as sent (they count as the seed has it), and the time
+/// of the oldest.
+pub fn sent_elsewhere(organizer: &Uuid, since: Timestamp) -> Result<(i64, Option<Timestamp>)> {
+    const SQL: &str = "SELECT count(*), min(q.sent_at) FROM @extschema@.whatsapp_queue AS q
+                       WHERE q.user_id = $1 AND q.status = 'sent' AND q.lease IS NULL AND q.sent_at > $2";
+    let rows = store::read(SQL, &[(*organizer).into(), since.into()], |row| Ok((row.get(1)?, row.opt(2)?)))?;
+    Ok(rows.into_iter().next().unwrap_or_default())
 }
 
-/// When the oldest recipient of the day was last written to.
-pub fn first_recipient_at(portfolio: &str) -> Result<Option<Timestamp>> {
-    const SQL: &str = "SELECT r.last_sent FROM @extschema@.whatsapp_recipients AS r
-                       WHERE r.portfolio = $1 ORDER BY r.last_sent LIMIT 1";
-    Ok(store::read(SQL, &[portfolio.into()], |row| row.get(1))?.pop())
-}
-
-/// What the last minute has used.
-pub struct Minute {
-    /// Messages.
-    pub messages: i64,
-    /// When the oldest of them leave the minute.
-    pub frees_at: Option<Timestamp>,
-}
-
-/// Messages of the last minute: slices given to claims, and rows that somebody else wrote into the queue as sent.
-pub fn minute(portfolio: &str, organizer: &Uuid, now: Timestamp) -> Result<Minute> {
-    const SQL: &str = "
-        SELECT coalesce(sum(u.messages), 0)::bigint, min(u.ends)
-        FROM @extschema@.whatsapp_usage AS u WHERE u.portfolio = $1 AND u.ends > $3
-        UNION ALL
-        SELECT count(*), min(q.sent_at)
-        FROM @extschema@.whatsapp_queue AS q
-        WHERE q.user_id = $2 AND q.status = 'sent' AND q.lease IS NULL AND q.sent_at > $3";
-    let minute_ago = Timestamp(now.0.saturating_sub(micros(MINUTE)));
-    let parts = store::read(SQL, &[portfolio.into(), (*organizer).into(), minute_ago.into()], |row| {
-        Ok((row.get::<i64>(1)?, row.opt::<Timestamp>(2)?))
+/// A number was told that it sends too fast: it rests, then goes on at half its rate; answers that come together halve it
+/// once.
+pub fn throttle(phone_number_id: &str, full: u32, now: Timestamp, rest: Duration) -> Result<()> {
+    const LOCK: &str = "SELECT throttled_per_second, throttled_at FROM @extschema@.whatsapp_pacing
+                        WHERE phone_number_id = $1 FOR UPDATE";
+    const SET: &str = "UPDATE @extschema@.whatsapp_pacing
+                       SET throttled_per_second = $2, throttled_at = $3, next_free = greatest(next_free, $4)
+                       WHERE phone_number_id = $1";
+    let before = store::write(LOCK, &[phone_number_id.into()], |row| {
+        Ok(match (row.opt::<i32>(1)?, row.opt::<Timestamp>(2)?) {
+            (Some(per_second), Some(since)) => {
+                Some(Throttle { per_second: per_second.unsigned_abs(), since_us: since.0 })
+            }
+            _ => None,
+        })
     })?;
-    Ok(Minute {
-        messages: parts.iter().map(|part| part.0).sum(),
-        frees_at: parts.iter().filter_map(|part| part.1).min().map(|oldest| oldest.plus(MINUTE)),
-    })
+    let throttle = throttle::halved(before.into_iter().next().flatten(), full, now.0);
+    let per_second = i32::try_from(throttle.per_second).unwrap_or(i32::MAX);
+    let args = [phone_number_id.into(), per_second.into(), Timestamp(throttle.since_us).into(), now.plus(rest).into()];
+    store::execute(SET, &args).map(drop)
 }
 
 /// Forgets slices that no limit looks at any more.
 pub fn forget_usage(now: Timestamp) -> Result<()> {
-    const SQL: &str = "DELETE FROM @extschema@.whatsapp_usage WHERE ctid = ANY (ARRAY(
-                           SELECT u.ctid FROM @extschema@.whatsapp_usage AS u WHERE u.ends < $1 LIMIT 50000))";
-    let hour_ago = Timestamp(now.0.saturating_sub(60 * micros(MINUTE)));
-    store::execute(SQL, &[hour_ago.into()]).map(drop)
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+    const SLICES: &str = "DELETE FROM @extschema@.whatsapp_usage WHERE ctid = ANY (ARRAY(
+                              SELECT u.ctid FROM @extschema@.whatsapp_usage AS u WHERE u.ends < $1 LIMIT 50000))";
+    const OLDER: &str = "DELETE FROM @extschema@.whatsapp_recipients AS r WHERE r.last_sent < $1";
+    let before = now.minus(KEPT);
+    store::execute(SLICES, &[before.into()])?;
+    store::execute(OLDER, &[before.into()]).map(drop)
 }

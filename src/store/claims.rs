@@ -4,6 +4,10 @@
 //! These statements must be index look-ups whatever the statistics say; [`crate::worker::session`] pins the plan settings
 //! they rely on.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cloud_api::admission::Contact;
 use pgrx::Uuid;
 
 use crate::error::Result;
@@ -16,10 +20,8 @@ use crate::time::Timestamp;
 pub struct Lane {
     /// The organizer.
     pub organizer: Uuid,
-    /// The priority.
-    pub priority: i32,
-    /// When its first message is due.
-    pub first_due: Timestamp,
+    /// The place just before its first message.
+    pub start: Place,
 }
 
 /// Every organizer and priority with something queued: one index probe each, whatever the backlog.
@@ -32,171 +34,137 @@ pub fn lanes() -> Result<Vec<Lane>> {
                     WHERE q.status = 'queued' AND q.user_id > o.user_id ORDER BY q.user_id LIMIT 1)
             FROM organizer AS o WHERE o.user_id IS NOT NULL
         )
-        SELECT o.user_id, p.priority, first.scheduled_for
+        SELECT o.user_id, p.priority, first.scheduled_for, first.seq - 1
         FROM organizer AS o
         CROSS JOIN generate_series(10, 1, -1) AS p (priority)
         CROSS JOIN LATERAL (
-            SELECT q.scheduled_for FROM @extschema@.whatsapp_queue AS q
+            SELECT q.scheduled_for, q.seq FROM @extschema@.whatsapp_queue AS q
             WHERE q.status = 'queued' AND q.user_id = o.user_id AND q.priority = p.priority
             ORDER BY q.scheduled_for, q.seq LIMIT 1
         ) AS first
         WHERE o.user_id IS NOT NULL";
-    store::read(SQL, &[], |row| Ok(Lane { organizer: row.get(1)?, priority: row.get(2)?, first_due: row.get(3)? }))
+    store::read(SQL, &[], |row| {
+        Ok(Lane {
+            organizer: row.get(1)?,
+            start: Place { priority: row.get(2)?, scheduled_for: row.get(3)?, seq: row.get(4)? },
+        })
+    })
 }
 
-/// Where a claim continues: everything before has been claimed already.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Watermark {
-    /// The priority it is for.
+/// A place in an organizer's queue: everything of this priority up to it has been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The priority.
     pub priority: i32,
-    /// Time of the last row claimed.
+    /// Time of the row.
     pub scheduled_for: Timestamp,
     /// Its number.
     pub seq: i64,
 }
 
-impl Watermark {
-    /// From the beginning.
-    pub fn zero(priority: i32) -> Self {
-        Self { priority, scheduled_for: Timestamp::MIN, seq: i64::MIN }
+impl Place {
+    /// Whether this place comes after another of the same priority.
+    pub fn is_after(&self, other: &Self) -> bool {
+        (self.scheduled_for, self.seq) > (other.scheduled_for, other.seq)
     }
 }
 
-/// What a claim asks for.
-pub struct Claim<'a> {
-    /// The organizer.
-    pub organizer: Uuid,
-    /// Priorities to look at, highest first, each with the place to continue from.
-    pub lanes: &'a [Watermark],
-    /// Only what is due at this moment.
-    pub now: Timestamp,
-    /// Rows at most.
-    pub limit: u32,
-    /// Fencing token.
-    pub lease: i64,
-    /// The claim is void after this.
-    pub lease_until: Timestamp,
-    /// Only these numbers, when not empty.
-    pub only_to: &'a [String],
-    /// Only recipients that count already against the 24 h limit of this portfolio.
-    pub only_known_to: Option<&'a str>,
-}
-
-/// A claimed message.
+/// A due message, with what the decision about it needs.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct Due {
     /// Its id.
     pub id: Uuid,
-    /// Its priority.
-    pub priority: i32,
-    /// When it was due.
-    pub scheduled_for: Timestamp,
-    /// Its number.
-    pub seq: i64,
+    /// Where it stands.
+    pub place: Place,
     /// Recipient, as stored.
     pub recipient: String,
     /// Template name.
     pub template: String,
     /// Language, if settled.
     pub language: Option<String>,
+    /// Its event.
+    pub event: Option<Uuid>,
+    /// Its task.
+    pub task: Option<Uuid>,
+    /// Its campaign.
+    pub campaign: Option<Uuid>,
+    /// Not to be sent after.
+    pub expires_at: Option<Timestamp>,
+    /// What is known of the recipient.
+    pub contact: Contact,
+}
+
+/// An organizer's due messages after these places, highest priority first, oldest first within a priority.
+pub fn due(organizer: &Uuid, after: &[Place], now: Timestamp, at_most: u32) -> Result<Vec<Due>> {
+    const SQL: &str = "
+        SELECT d.id, d.priority, d.scheduled_for, d.seq, d.recipient_phone, d.template_name, d.language, d.event_id,
+               d.task_id, d.campaign_id, d.expires_at, c.window_until, c.held_until, c.marketing_held_until,
+               c.marketing_held_code, c.suppressed_code
+        FROM unnest($2::int[], $3::timestamptz[], $4::bigint[]) AS p (priority, after_time, after_seq)
+        CROSS JOIN LATERAL (
+            SELECT q.* FROM @extschema@.whatsapp_queue AS q
+            WHERE q.status = 'queued' AND q.user_id = $1 AND q.priority = p.priority AND q.scheduled_for <= $5
+              AND (q.scheduled_for, q.seq) > (p.after_time, p.after_seq)
+            ORDER BY q.scheduled_for, q.seq LIMIT $6
+        ) AS d
+        LEFT JOIN @extschema@.whatsapp_contacts AS c ON c.user_id = $1 AND c.phone = d.recipient_phone
+        LIMIT $6";
+    let args = [
+        (*organizer).into(),
+        after.iter().map(|place| place.priority).collect::<Vec<_>>().into(),
+        after.iter().map(|place| place.scheduled_for).collect::<Vec<_>>().into(),
+        after.iter().map(|place| place.seq).collect::<Vec<_>>().into(),
+        now.into(),
+        i64::from(at_most).into(),
+    ];
+    store::read(SQL, &args, |row| {
+        let at = |n| Ok::<_, crate::error::Error>(row.opt::<Timestamp>(n)?.map(|at| at.0));
+        Ok(Due {
+            id: row.get(1)?,
+            place: Place { priority: row.get(2)?, scheduled_for: row.get(3)?, seq: row.get(4)? },
+            recipient: row.get(5)?,
+            template: row.get(6)?,
+            language: row.opt(7)?,
+            event: row.opt(8)?,
+            task: row.opt(9)?,
+            campaign: row.opt(10)?,
+            expires_at: row.opt(11)?,
+            contact: Contact {
+                window_until_us: at(12)?,
+                held_until_us: at(13)?,
+                marketing_held_until_us: at(14)?,
+                marketing_code: row.opt(15)?,
+                suppressed_code: row.opt(16)?,
+            },
+        })
+    })
+}
+
+/// What a sender needs of a claimed message beside what was known before.
+#[derive(Clone, Debug)]
+pub struct Claimed {
     /// Variables as JSON.
     pub variables: String,
     /// Retries so far.
     pub retry_count: i32,
-    /// Not to be sent after.
-    pub expires_at: Option<Timestamp>,
 }
 
-macro_rules! claim {
-    ($due:literal) => {
-        concat!(
-            "WITH due AS (
-                 SELECT d.id
-                 FROM unnest($2::int[], $3::timestamptz[], $4::bigint[]) AS p (priority, after_time, after_seq)
-                 CROSS JOIN LATERAL (",
-            $due,
-            ") AS d
-                 LIMIT $6
-             )
-             UPDATE @extschema@.whatsapp_queue AS q
-             SET status = 'sending', lease = $7, lease_until = $8, updated_at = $5
-             FROM due WHERE q.id = due.id
-             RETURNING q.id, q.priority, q.scheduled_for, q.seq, q.recipient_phone, q.template_name, q.language,
-                       q.template_variables::text, q.retry_count, q.expires_at"
+/// Claims these messages, as far as they are still queued and nobody else holds them.
+pub fn claim(ids: Vec<Uuid>, lease: i64, lease_until: Timestamp, now: Timestamp) -> Result<HashMap<[u8; 16], Claimed>> {
+    const SQL: &str = "
+        WITH free AS (
+            SELECT q.id FROM unnest($1::uuid[]) AS w (id) JOIN @extschema@.whatsapp_queue AS q ON q.id = w.id
+            WHERE q.status = 'queued' FOR UPDATE OF q SKIP LOCKED
         )
-    };
-}
-
-/// Claims an organizer's due messages, highest priority first, oldest first within a priority; rows that another claim
-/// holds are passed over.
-pub fn claim(claim: &Claim) -> Result<Vec<Claimed>> {
-    const ALL: &str = claim!(
-        "SELECT q.id FROM @extschema@.whatsapp_queue AS q
-         WHERE q.status = 'queued' AND q.user_id = $1 AND q.priority = p.priority AND q.scheduled_for <= $5
-           AND (q.scheduled_for, q.seq) > (p.after_time, p.after_seq)
-         ORDER BY q.scheduled_for, q.seq LIMIT $6 FOR UPDATE SKIP LOCKED"
-    );
-    const ONLY_TO: &str = claim!(
-        "SELECT q.id FROM @extschema@.whatsapp_queue AS q
-         WHERE q.status = 'queued' AND q.user_id = $1 AND q.priority = p.priority AND q.scheduled_for <= $5
-           AND (q.scheduled_for, q.seq) > (p.after_time, p.after_seq) AND q.recipient_phone = ANY ($9)
-         ORDER BY q.scheduled_for, q.seq LIMIT $6 FOR UPDATE SKIP LOCKED"
-    );
-    // The 24 h budget is spent: recipients who have had a message are still free. The look ahead is bounded, so that an
-    // exhausted organizer with a long backlog costs little.
-    const KNOWN: &str = claim!(
-        "SELECT q.id FROM (
-             SELECT c.id, c.recipient_phone FROM @extschema@.whatsapp_queue AS c
-             WHERE c.status = 'queued' AND c.user_id = $1 AND c.priority = p.priority AND c.scheduled_for <= $5
-             ORDER BY c.scheduled_for, c.seq LIMIT 1000
-         ) AS ahead
-         JOIN @extschema@.whatsapp_recipients AS r
-           ON r.portfolio = $10 AND r.recipient_phone = ahead.recipient_phone
-         JOIN @extschema@.whatsapp_queue AS q ON q.id = ahead.id
-         WHERE q.status = 'queued' AND (cardinality($9::text[]) = 0 OR q.recipient_phone = ANY ($9))
-         LIMIT $6 FOR UPDATE OF q SKIP LOCKED"
-    );
-    let priorities: Vec<i32> = claim.lanes.iter().map(|lane| lane.priority).collect();
-    let times: Vec<Timestamp> = claim.lanes.iter().map(|lane| lane.scheduled_for).collect();
-    let seqs: Vec<i64> = claim.lanes.iter().map(|lane| lane.seq).collect();
-    let mut args: Vec<pgrx::datum::DatumWithOid> = vec![
-        claim.organizer.into(),
-        priorities.into(),
-        times.into(),
-        seqs.into(),
-        claim.now.into(),
-        i64::from(claim.limit).into(),
-        claim.lease.into(),
-        claim.lease_until.into(),
-    ];
-    let sql = match claim.only_known_to {
-        Some(portfolio) => {
-            args.push(claim.only_to.to_vec().into());
-            args.push(portfolio.into());
-            KNOWN
-        }
-        None if claim.only_to.is_empty() => ALL,
-        None => {
-            args.push(claim.only_to.to_vec().into());
-            ONLY_TO
-        }
-    };
-    let mut claimed = store::write(sql, &args, |row| {
-        Ok(Claimed {
-            id: row.get(1)?,
-            priority: row.get(2)?,
-            scheduled_for: row.get(3)?,
-            seq: row.get(4)?,
-            recipient: row.get(5)?,
-            template: row.get(6)?,
-            language: row.opt(7)?,
-            variables: row.get(8)?,
-            retry_count: row.get(9)?,
-            expires_at: row.opt(10)?,
-        })
+        UPDATE @extschema@.whatsapp_queue AS q
+        SET status = 'sending', lease = $2, lease_until = $3, updated_at = $4
+        FROM free AS f WHERE q.id = f.id
+        RETURNING q.id, q.template_variables::text, q.retry_count";
+    let rows = store::write(SQL, &[ids.into(), lease.into(), lease_until.into(), now.into()], |row| {
+        let claimed = Claimed { variables: row.get(2)?, retry_count: row.get(3)? };
+        Ok((*row.get::<Uuid>(1)?.as_bytes(), claimed))
     })?;
-    claimed.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.scheduled_for, row.seq));
-    Ok(claimed)
+    Ok(rows.into_iter().collect())
 }
 
 /// What became of an attempt, as the row and the log keep it.
@@ -232,34 +200,51 @@ pub struct Outcome {
     pub latency_ms: Option<i32>,
 }
 
+/// Records the outcomes of rows in one state: the new state, a line in the log, and one in the ledger.
+macro_rules! record {
+    ($before:literal, $ledger:literal, $which:literal) => {
+        concat!(
+            "WITH done AS (
+                UPDATE @extschema@.whatsapp_queue AS q
+                SET status = o.status, updated_at = o.at,
+                    sent_at = CASE WHEN o.status = 'sent' THEN o.at ELSE q.sent_at END,
+                    scheduled_for = coalesce(o.again_at, q.scheduled_for),
+                    retry_count = q.retry_count + o.counts, attempts = q.attempts + 1,
+                    meta_message_id = coalesce(o.message_id, q.meta_message_id),
+                    error_code = o.error_code, error_message = o.error,
+                    lease_until = NULL
+                FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+                            $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::text[],
+                            $14::int[], $15::uuid[])
+                     AS o (id, lease, status, log_status, at, again_at, counts, message_id, error_code, error, details,
+                           http_status, fbtrace_id, latency_ms, log_id)
+                WHERE q.id = o.id AND q.lease = o.lease AND q.status = '", $before, "' AND ", $which, "
+                RETURNING q.user_id, q.created_at, coalesce(q.attempts, q.retry_count + 1 - o.counts) AS attempt, o.*
+            ), booked AS (
+                INSERT INTO @extschema@.whatsapp_ledger (user_id, day, state, change, cause)
+                SELECT d.user_id, (d.created_at AT TIME ZONE 'UTC')::date, m.state, sum(m.change), 'worker'
+                FROM done AS d
+                CROSS JOIN LATERAL (VALUES ('", $ledger, "', -1),
+                                           (CASE d.status WHEN 'queued' THEN 'open' ELSE d.status END, 1)) AS m (state, change)
+                GROUP BY 1, 2, 3 HAVING sum(m.change) <> 0
+            )
+            INSERT INTO @extschema@.whatsapp_delivery_logs
+                (id, queue_id, user_id, status, \"timestamp\", meta_message_id, error_code, error_message, source, attempt,
+                 http_status, details, fbtrace_id, latency_ms)
+            SELECT d.log_id, d.id, d.user_id, d.log_status, d.at, d.message_id, d.error_code, d.error, 'send', d.attempt,
+                   d.http_status, d.details, d.fbtrace_id, d.latency_ms
+            FROM done AS d"
+        )
+    };
+}
+
 /// Records outcomes: the row's new state and a line in the log, for rows still under the lease they were claimed with.
 /// An answer that comes after the row was declared unknown still counts, as long as nobody claimed it anew.
 /// Answers how many were recorded.
 pub fn record(outcomes: &[Outcome]) -> Result<u64> {
-    const SQL: &str = "
-        WITH done AS (
-            UPDATE @extschema@.whatsapp_queue AS q
-            SET status = o.status, updated_at = o.at,
-                sent_at = CASE WHEN o.status = 'sent' THEN o.at ELSE q.sent_at END,
-                scheduled_for = coalesce(o.again_at, q.scheduled_for),
-                retry_count = q.retry_count + o.counts,
-                meta_message_id = coalesce(o.message_id, q.meta_message_id),
-                error_code = o.error_code, error_message = o.error,
-                lease_until = NULL
-            FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-                        $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::text[],
-                        $14::int[], $15::uuid[])
-                 AS o (id, lease, status, log_status, at, again_at, counts, message_id, error_code, error, details,
-                       http_status, fbtrace_id, latency_ms, log_id)
-            WHERE q.id = o.id AND q.lease = o.lease AND q.status IN ('sending', 'unknown')
-            RETURNING q.user_id, q.retry_count + 1 - o.counts AS attempt, o.*
-        )
-        INSERT INTO @extschema@.whatsapp_delivery_logs
-            (id, queue_id, user_id, status, \"timestamp\", meta_message_id, error_code, error_message, source, attempt,
-             http_status, details, fbtrace_id, latency_ms)
-        SELECT d.log_id, d.id, d.user_id, d.log_status, d.at, d.message_id, d.error_code, d.error, 'send', d.attempt,
-               d.http_status, d.details, d.fbtrace_id, d.latency_ms
-        FROM done AS d";
+    const IN_TIME: &str = record!("sending", "open", "true");
+    // What has just been recorded as unknown is not late.
+    const LATE: &str = record!("unknown", "unknown", "o.status <> 'unknown'");
     macro_rules! column {
         ($field:ident) => {
             outcomes.iter().map(|each| each.$field.clone()).collect::<Vec<_>>().into()
@@ -267,26 +252,28 @@ pub fn record(outcomes: &[Outcome]) -> Result<u64> {
     }
     let text =
         |pick: fn(&Outcome) -> &'static str| outcomes.iter().map(|each| pick(each).to_owned()).collect::<Vec<_>>();
-    store::execute(
-        SQL,
-        &[
-            column!(id),
-            column!(lease),
-            text(|each| each.status).into(),
-            text(|each| each.log_status).into(),
-            column!(at),
-            column!(again_at),
-            outcomes.iter().map(|each| i32::from(each.counts)).collect::<Vec<_>>().into(),
-            column!(message_id),
-            column!(error_code),
-            column!(error),
-            column!(details),
-            column!(http_status),
-            column!(fbtrace_id),
-            column!(latency_ms),
-            ids::several(outcomes.len()).into(),
-        ],
-    )
+    let args = [
+        column!(id),
+        column!(lease),
+        text(|each| each.status).into(),
+        text(|each| each.log_status).into(),
+        column!(at),
+        column!(again_at),
+        outcomes.iter().map(|each| i32::from(each.counts)).collect::<Vec<_>>().into(),
+        column!(message_id),
+        column!(error_code),
+        column!(error),
+        column!(details),
+        column!(http_status),
+        column!(fbtrace_id),
+        column!(latency_ms),
+        ids::several(outcomes.len()).into(),
+    ];
+    let recorded = store::execute(IN_TIME, &args)?;
+    if recorded == outcomes.len() as u64 {
+        return Ok(recorded);
+    }
+    Ok(recorded + store::execute(LATE, &args)?)
 }
 
 /// Runs that hold rows in `sending`, by the number in the upper part of their leases; None for rows without a lease.
@@ -296,43 +283,106 @@ pub fn runs_with_leases() -> Result<Vec<Option<i32>>> {
     store::read(SQL, &[], |row| row.opt(1))
 }
 
+/// Moves rows between states by the worker's own finding, with a line in the log and one in the ledger. The literal
+/// arguments: the CTE `gone` that chooses and updates the rows, and the ledger's state before.
+macro_rules! find {
+    ($gone:literal, $before:literal, $attempt:literal) => {
+        concat!(
+            "WITH gone AS (", $gone, " RETURNING q.id, q.user_id, q.created_at, q.status, q.attempts, q.updated_at, q.error_code, q.error_message),
+             booked AS (
+                 INSERT INTO @extschema@.whatsapp_ledger (user_id, day, state, change, cause)
+                 SELECT g.user_id, (g.created_at AT TIME ZONE 'UTC')::date, m.state, sum(m.change), 'worker'
+                 FROM gone AS g
+                 CROSS JOIN LATERAL (VALUES ('", $before, "', -1),
+                                            (CASE g.status WHEN 'queued' THEN 'open' ELSE g.status END, 1)) AS m (state, change)
+                 GROUP BY 1, 2, 3 HAVING sum(m.change) <> 0
+             )
+             INSERT INTO @extschema@.whatsapp_delivery_logs
+                 (queue_id, user_id, status, \"timestamp\", error_code, error_message, source, attempt)
+             SELECT g.id, g.user_id, CASE g.status WHEN 'queued' THEN 'returned' ELSE g.status END, g.updated_at,
+                    g.error_code, g.error_message, 'worker', ", $attempt, "
+             FROM gone AS g"
+        )
+    };
+}
+
 /// Rows a dead run left in `sending`, and rows whose lease is over, become `unknown`: nothing durable says which of
 /// them were written to a socket. Answers how many.
 pub fn rescue(dead_runs: Vec<i32>, without_lease: bool, now: Timestamp) -> Result<u64> {
-    const SQL: &str = "
-        WITH left_behind AS (
-            UPDATE @extschema@.whatsapp_queue AS q
-            SET status = 'unknown', updated_at = $3, error_code = 'outcome_unknown',
-                error_message = 'the worker ended before it recorded an answer: Meta may have accepted the message'
-            WHERE q.status = 'sending'
-              AND ((q.lease >> 24)::int = ANY ($1) OR ($2 AND q.lease IS NULL) OR q.lease_until < $3)
-            RETURNING q.id, q.user_id, q.retry_count + 1 AS attempt, q.error_code, q.error_message
-        )
-        INSERT INTO @extschema@.whatsapp_delivery_logs
-            (queue_id, user_id, status, \"timestamp\", error_code, error_message, source, attempt)
-        SELECT l.id, l.user_id, 'unknown', $3, l.error_code, l.error_message, 'worker', l.attempt FROM left_behind AS l";
+    const SQL: &str = find!(
+        "UPDATE @extschema@.whatsapp_queue AS q
+         SET status = 'unknown', updated_at = $3, error_code = 'outcome_unknown', attempts = q.attempts + 1,
+             error_message = 'the worker ended before it recorded an answer: Meta may have accepted the message'
+         WHERE q.status = 'sending'
+           AND ((q.lease >> 24)::int = ANY ($1) OR ($2 AND q.lease IS NULL) OR q.lease_until < $3)",
+        "open",
+        "coalesce(g.attempts, 1)"
+    );
     store::execute(SQL, &[dead_runs.into(), without_lease.into(), now.into()])
+}
+
+/// Fails queued messages whose time is over, also those that a hold keeps back; a bounded number at a time.
+pub fn expire(now: Timestamp) -> Result<u64> {
+    const SQL: &str = find!(
+        "UPDATE @extschema@.whatsapp_queue AS q
+         SET status = 'failed', updated_at = $1, error_code = 'expired',
+             error_message = 'it could not be sent before expires_at'
+         WHERE q.id = ANY (ARRAY(
+             SELECT o.id FROM @extschema@.whatsapp_queue AS o
+             WHERE o.status = 'queued' AND o.expires_at <= $1 ORDER BY o.expires_at LIMIT 5000 FOR UPDATE SKIP LOCKED))",
+        "open",
+        "NULL"
+    );
+    store::execute(SQL, &[now.into()])
 }
 
 /// Fails an organizer's queued messages because nothing can ever send them; a bounded number at a time.
 pub fn fail_unconfigured(organizer: &Uuid, now: Timestamp) -> Result<u64> {
-    const SQL: &str = "
-        WITH hopeless AS (
-            SELECT q.id FROM @extschema@.whatsapp_queue AS q
-            WHERE q.status = 'queued' AND q.user_id = $1 AND q.priority = ANY ('{1,2,3,4,5,6,7,8,9,10}')
-              AND q.scheduled_for <= $2
-            LIMIT 1000 FOR UPDATE SKIP LOCKED
-        ), failed AS (
-            UPDATE @extschema@.whatsapp_queue AS q
-            SET status = 'failed', updated_at = $2, error_code = 'not_configured',
-                error_message = 'WhatsApp is not configured for this organizer: run wa_configure(), then queue it again'
-            FROM hopeless AS h WHERE q.id = h.id
-            RETURNING q.id, q.user_id, q.error_code, q.error_message
-        )
-        INSERT INTO @extschema@.whatsapp_delivery_logs
-            (queue_id, user_id, status, \"timestamp\", error_code, error_message, source)
-        SELECT f.id, f.user_id, 'failed', $2, f.error_code, f.error_message, 'worker' FROM failed AS f";
+    const SQL: &str = find!(
+        "UPDATE @extschema@.whatsapp_queue AS q
+         SET status = 'failed', updated_at = $2, error_code = 'not_configured',
+             error_message = 'WhatsApp is not configured for this organizer: run wa_configure(), then queue it again'
+         WHERE q.id = ANY (ARRAY(
+             SELECT o.id FROM @extschema@.whatsapp_queue AS o
+             WHERE o.status = 'queued' AND o.user_id = $1 AND o.priority = ANY ('{1,2,3,4,5,6,7,8,9,10}')
+               AND o.scheduled_for <= $2
+             LIMIT 1000 FOR UPDATE SKIP LOCKED))",
+        "open",
+        "NULL"
+    );
     store::execute(SQL, &[(*organizer).into(), now.into()])
+}
+
+/// Applies the organizers' policies to messages of unknown outcome of which Meta has said nothing for so long: `fail`,
+/// or `resend` where a status for a later message has come from the number, so that silence means something. What may
+/// not be retried any more is left alone. Answers how many were queued again, and how many failed.
+pub fn settle_unknown(now: Timestamp, wait: Duration, max_retries: u32) -> Result<(u64, u64)> {
+    const RESEND: &str = find!(
+        "UPDATE @extschema@.whatsapp_queue AS q
+         SET status = 'queued', scheduled_for = $1, updated_at = $1, retry_count = q.retry_count + 1,
+             error_code = 'resent',
+             error_message = 'Meta reported on later messages and not on this one, so it is sent again'
+         FROM @extschema@.whatsapp_config AS c
+         JOIN @extschema@.whatsapp_pacing AS p ON p.phone_number_id = c.phone_number_id
+         WHERE q.status = 'unknown' AND q.user_id = c.user_id AND c.on_unknown = 'resend' AND q.updated_at < $2
+           AND p.status_seen_for > q.updated_at AND q.retry_count < coalesce(c.max_retries, $3)",
+        "unknown",
+        "NULL"
+    );
+    const FAIL: &str = find!(
+        "UPDATE @extschema@.whatsapp_queue AS q
+         SET status = 'failed', updated_at = $1,
+             error_message = 'no answer was recorded and Meta reported nothing: it may have been delivered'
+         FROM @extschema@.whatsapp_config AS c
+         WHERE q.status = 'unknown' AND q.user_id = c.user_id AND c.on_unknown = 'fail' AND q.updated_at < $2",
+        "unknown",
+        "NULL"
+    );
+    let waited = now.minus(wait);
+    let max_retries = i32::try_from(max_retries).unwrap_or(i32::MAX);
+    let resent = store::execute(RESEND, &[now.into(), waited.into(), max_retries.into()])?;
+    let failed = store::execute(FAIL, &[now.into(), waited.into()])?;
+    Ok((resent, failed))
 }
 
 /// The number of a new run.

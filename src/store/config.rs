@@ -1,5 +1,7 @@
 //! `whatsapp_config`: the organizers' accounts.
 
+use std::time::Duration;
+
 use pgrx::Uuid;
 
 use crate::error::Result;
@@ -26,6 +28,10 @@ pub struct Account {
     pub default_language: Option<String>,
     /// Whether this database may send for it; false in a copy.
     pub is_here: bool,
+    /// The organizer's own number of retries.
+    pub max_retries: Option<u32>,
+    /// The organizer's own wait before the first retry.
+    pub retry_delay: Option<Duration>,
 }
 
 /// What a copy of a database says until somebody adopts it.
@@ -40,12 +46,15 @@ pub fn portfolio_key(portfolio_id: Option<&str>, business_account_id: &str) -> S
     }
 }
 
-/// The account of an organizer.
+/// The account of an organizer. Columns that came after 0.1.0 are read in a way that works without them: messages must
+/// be queued between the installation of a new library and ALTER EXTENSION UPDATE.
 pub fn account(organizer: &Uuid) -> Result<Option<Account>> {
     const SQL: &str = "
         SELECT c.phone_number_id, c.access_token_encrypted, c.status = 'active', c.rate_limit_tier, c.messages_per_second,
                c.portfolio_id, c.business_account_id, c.default_language,
-               coalesce(c.sender_installation = i.id AND c.sender_database = $2, false)
+               coalesce(c.sender_installation = i.id AND c.sender_database = $2, false),
+               (to_jsonb(c) ->> 'max_retries')::int,
+               (extract(epoch FROM (to_jsonb(c) ->> 'retry_delay')::interval) * 1000000)::bigint
         FROM @extschema@.whatsapp_config AS c
         LEFT JOIN @extschema@.whatsapp_installation AS i ON true
         WHERE c.user_id = $1";
@@ -60,6 +69,8 @@ pub fn account(organizer: &Uuid) -> Result<Option<Account>> {
             portfolio: portfolio_key(row.opt::<String>(6)?.as_deref(), &row.get::<String>(7)?),
             default_language: row.opt(8)?,
             is_here: row.get(9)?,
+            max_retries: row.opt::<i32>(10)?.map(i32::unsigned_abs),
+            retry_delay: row.opt::<i64>(11)?.map(|micros| Duration::from_micros(micros.unsigned_abs())),
         })
     })?;
     Ok(rows.into_iter().next())
@@ -130,6 +141,30 @@ pub fn save(change: &Change) -> Result<Uuid> {
     rows.into_iter()
         .next()
         .ok_or_else(|| crate::error::Error::new(crate::error::Kind::Internal, "the account was not written"))
+}
+
+/// An organizer's policies for failures; what is None stays.
+pub struct Policy<'a> {
+    /// The organizer.
+    pub organizer: Uuid,
+    /// Retries after a passing fault.
+    pub max_retries: Option<i32>,
+    /// Wait before the first retry, in seconds.
+    pub retry_delay: Option<f64>,
+    /// keep, resend or fail.
+    pub on_unknown: Option<&'a str>,
+}
+
+/// Writes an organizer's policies; false without an account.
+pub fn set_policy(policy: &Policy) -> Result<bool> {
+    const SQL: &str = "
+        UPDATE @extschema@.whatsapp_config
+        SET max_retries = coalesce($2, max_retries), retry_delay = coalesce(make_interval(secs => $3), retry_delay),
+            on_unknown = coalesce($4, on_unknown), updated_at = now()
+        WHERE user_id = $1";
+    let args =
+        [policy.organizer.into(), policy.max_retries.into(), policy.retry_delay.into(), policy.on_unknown.into()];
+    Ok(store::execute(SQL, &args)? > 0)
 }
 
 /// Another organizer who has this number, if any.

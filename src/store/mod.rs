@@ -15,15 +15,24 @@ use crate::error::{Error, Kind, Result};
 
 pub mod admission;
 pub mod claims;
+pub mod clock;
 pub mod config;
 pub mod database;
+pub mod effects;
+pub mod holds;
 pub mod host;
 pub mod idempotency;
 pub mod installation;
 pub mod keys;
+pub mod ledger;
+pub mod limits;
 pub mod locks;
+pub mod message;
+pub mod notices;
 pub mod queue;
+pub mod reports;
 pub mod roles;
+pub mod statuses;
 pub mod tasks;
 pub mod templates;
 
@@ -136,6 +145,14 @@ pub struct Installed {
     pub version: String,
     namespace: pg_sys::Oid,
     name: CString,
+}
+
+impl Installed {
+    /// Whether the catalog is as new as this library. Until ALTER EXTENSION UPDATE has run, messages can be queued as before
+    /// and nothing is sent.
+    pub fn is_current(&self) -> bool {
+        self.version == env!("CARGO_PKG_VERSION")
+    }
 }
 
 /// The extension in this database; an error when it is not there.

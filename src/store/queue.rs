@@ -160,6 +160,30 @@ fn one_json(mut rows: Vec<pgrx::JsonB>) -> Result<pgrx::JsonB> {
     Ok(rows.pop().unwrap_or(pgrx::JsonB(serde_json::Value::Null)))
 }
 
+/// How many of an organizer's messages wait to leave now. Beyond this many the ledger's figure is taken, which includes
+/// those scheduled for later.
+const COUNTED: i64 = 50_000;
+
+/// How many of an organizer's messages stand before one that is queued now.
+pub fn backlog(organizer: &Uuid) -> Result<u64> {
+    const DUE: &str = "
+        SELECT count(*) FROM (
+            SELECT FROM generate_series(1, 10) AS p (priority)
+            CROSS JOIN LATERAL (
+                SELECT FROM @extschema@.whatsapp_queue AS q
+                WHERE q.status = 'queued' AND q.user_id = $1 AND q.priority = p.priority AND q.scheduled_for <= now()
+                LIMIT $2) AS due
+            LIMIT $2) AS counted";
+    const OPEN: &str = "SELECT coalesce(sum(l.change), 0)::bigint FROM @extschema@.whatsapp_ledger AS l
+                        WHERE l.user_id = $1 AND l.state = 'open'";
+    let due = store::read(DUE, &[(*organizer).into(), COUNTED.into()], |row| row.get::<i64>(1))?.pop().unwrap_or(0);
+    if due < COUNTED {
+        return Ok(due.unsigned_abs());
+    }
+    let open = store::read(OPEN, &[(*organizer).into()], |row| row.get::<i64>(1))?.pop().unwrap_or(0);
+    Ok(open.max(due).unsigned_abs())
+}
+
 /// Which messages a cancellation means; what is None does not narrow it.
 pub struct Selection {
     /// One message.

@@ -41,6 +41,12 @@ pub fn jwt_subject() -> Result<Option<Uuid>> {
         .and_then(|claims| claims.get("sub")?.as_str().and_then(parse_uuid)))
 }
 
+/// The name of the role that is calling. Must be asked before the rights are switched.
+pub fn current() -> Result<String> {
+    const SQL: &str = "SELECT CURRENT_USER::text";
+    Spi::connect(|client| Ok(client.select(SQL, Some(1), &[])?.first().get_one::<String>()?.unwrap_or_default()))
+}
+
 /// Reads a uuid in its usual text form.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
     let digits: Vec<u8> = text.bytes().filter(|&byte| byte != b'-').collect();

@@ -42,6 +42,13 @@ pub fn find(id: &Uuid) -> Result<Option<Task>> {
     Ok(rows.into_iter().next())
 }
 
+/// The organizers of a task, or of an event's tasks.
+pub fn organizers_of(task: Option<Uuid>, event: Option<Uuid>) -> Result<Vec<Uuid>> {
+    const SQL: &str = "SELECT DISTINCT t.user_id FROM @extschema@.ai_tasks AS t
+                       WHERE (t.id = $1 OR t.event_id = $2) AND t.user_id IS NOT NULL";
+    store::read(SQL, &[task.into(), event.into()], |row| row.get(1))
+}
+
 /// Records that a task's messages are queued. With none to wait for it is completed.
 pub fn executed(id: &Uuid, organizer: &Uuid, counts: Counts) -> Result<()> {
     const SQL: &str = "

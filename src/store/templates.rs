@@ -17,6 +17,8 @@ pub struct Stored {
     pub language: String,
     /// pending, approved, …
     pub status: String,
+    /// MARKETING, UTILITY or AUTHENTICATION.
+    pub category: String,
     body: String,
     variables: String,
     format: String,
@@ -42,7 +44,8 @@ impl Stored {
 
 /// All languages of these templates of an organizer.
 pub fn named(organizer: &Uuid, names: Vec<String>) -> Result<Vec<Stored>> {
-    const SQL: &str = "SELECT template_name, language, status, template_body, variables::text, parameter_format
+    const SQL: &str = "SELECT template_name, language, status, template_body, variables::text, parameter_format,
+                              category
                        FROM @extschema@.whatsapp_templates
                        WHERE user_id = $1 AND template_name = ANY ($2) ORDER BY template_name, language";
     store::read(SQL, &[(*organizer).into(), names.into()], |row| {
@@ -53,6 +56,7 @@ pub fn named(organizer: &Uuid, names: Vec<String>) -> Result<Vec<Stored>> {
             body: row.get(4)?,
             variables: row.get(5)?,
             format: row.get(6)?,
+            category: row.get(7)?,
         })
     })
 }

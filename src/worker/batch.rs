@@ -12,6 +12,7 @@ use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 use crate::error::{Error, Kind, Result};
 use crate::settings::Settings;
 use crate::time::Timestamp;
+use crate::worker::clock::Clock;
 use crate::worker::drain::{Drain, Tally};
 use crate::worker::{rescue, session, signals};
 use crate::{store, tx};
@@ -145,8 +146,16 @@ fn pass(share: &Share) -> Result<Tally> {
     let settings: Settings = serde_json::from_slice(text)
         .map_err(|error| Error::new(Kind::Internal, format!("the settings did not arrive whole: {error}")))?;
     let deadline = Instant::now() + PATIENCE + settings.connect_timeout + settings.request_timeout;
-    tx::transaction(store::installed)?;
+    let installed = tx::transaction(store::installed)?;
+    if !installed.is_current() {
+        return Err(Error::new(Kind::NotReady, "the extension's catalog is older than its library")
+            .detail(format!("The library is version {}, the catalog {}.", env!("CARGO_PKG_VERSION"), installed.version))
+            .hint("Run ALTER EXTENSION whatsapp_pg UPDATE."));
+    }
     let run = rescue::begin_run()?;
+    Clock::default().look()?;
+    rescue::settle(&settings)?;
+    rescue::tidy()?;
     let mut drain = Drain::new(settings, run)?.limited(share.batch_size);
     drain.look_again();
     let mut failures = 0;

@@ -12,16 +12,17 @@ use pgrx::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::graph;
+use crate::reactions::Effect;
 use crate::settings::{Mode, Settings};
 use crate::store::claims::{self, Outcome};
-use crate::store::database;
+use crate::store::{database, effects};
 use crate::time::Timestamp;
 use crate::tx;
-use crate::worker::admit::{self, Grant, Request};
-use crate::worker::lanes::Lanes;
+use crate::worker::admit::{self, Grant, Lease, Request, Rest};
+use crate::worker::lanes::{Lanes, Progress};
 use crate::worker::memory::Memory;
 use crate::worker::pool::{Event, Job, Pool};
-use crate::worker::verdict;
+use crate::worker::verdict::{self, Case};
 
 /// Organizers served in one transaction at most: it stays short.
 const ORGANIZERS_PER_TURN: usize = 64;
@@ -78,8 +79,10 @@ pub struct Drain {
     /// Outcomes not recorded yet, and since when.
     outcomes: Vec<Outcome>,
     gathering_since: Option<Instant>,
-    /// Rows this run holds a lease on, with their organizer.
-    leased: HashMap<[u8; 16], Uuid>,
+    /// What answers said beyond their messages, not recorded yet.
+    effects: Vec<Effect>,
+    /// Rows this run holds a lease on.
+    leased: HashMap<[u8; 16], Lease>,
     last_claim: Option<Instant>,
     unreachable: Option<(Instant, Duration)>,
     /// New settings wait for this drain's last answer: nothing more is claimed under the old ones.
@@ -92,6 +95,8 @@ pub struct Drain {
     note: Option<String>,
     /// Why nothing leaves for an organizer who has something due.
     held: BTreeMap<[u8; 16], String>,
+    /// What an operator should read in the log.
+    news: Vec<String>,
 }
 
 impl Drain {
@@ -112,7 +117,9 @@ impl Drain {
             memory: Memory::default(),
             outcomes: Vec::new(),
             gathering_since: None,
+            effects: Vec::new(),
             leased: HashMap::new(),
+            news: Vec::new(),
             last_claim: None,
             unreachable: None,
             is_retiring: false,
@@ -150,6 +157,11 @@ impl Drain {
         self.note.as_deref().or_else(|| self.held.values().next().map(String::as_str))
     }
 
+    /// What has happened since the last time that an operator should read in the log.
+    pub fn take_news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.news)
+    }
+
     /// Readable when a sender has an answer.
     pub fn event_fd(&self) -> std::os::fd::RawFd {
         self.pool.event_fd()
@@ -165,6 +177,12 @@ impl Drain {
         self.lanes.mark_stale();
         self.lanes.release();
         self.memory.clear();
+    }
+
+    /// Says that the clock was set: what was thought of times is of no use.
+    pub fn clock_was_set(&mut self) {
+        self.forget_accounts();
+        self.memory.distrust_books();
     }
 
     /// Claims nothing more, or goes on claiming; what it has is finished either way.
@@ -194,6 +212,8 @@ impl Drain {
         }
         let room = self.free();
         let outcomes = std::mem::take(&mut self.outcomes);
+        let effects = std::mem::take(&mut self.effects);
+        let mut news = Vec::new();
         let mut grants = Vec::new();
         let done = tx::owner_transaction(|| {
             if !database::try_lock_queue()? {
@@ -201,6 +221,10 @@ impl Drain {
             }
             if !outcomes.is_empty() {
                 claims::record(&outcomes)?;
+            }
+            if !effects.is_empty() {
+                news = effects::apply(&effects, self.settings.notify_channel.as_deref(), now)?;
+                effects::organizers(&effects).for_each(|organizer| self.memory.forget(organizer));
             }
             if claims {
                 self.claim(now, room, &mut grants)?;
@@ -217,16 +241,20 @@ impl Drain {
                     }
                 }
                 self.gathering_since = None;
+                self.news.append(&mut news);
                 self.take_up(grants);
                 Ok(true)
             }
             Ok(false) => {
                 self.outcomes = outcomes;
+                self.effects = effects;
                 Ok(false)
             }
             Err(error) => {
                 self.outcomes = outcomes;
+                self.effects = effects;
                 self.lanes.mark_stale();
+                self.memory.distrust_books();
                 Err(error)
             }
         }
@@ -254,6 +282,9 @@ impl Drain {
             if let Some(at) = self.lanes.next_ready() {
                 let until = Duration::from_micros((at.0.saturating_sub(now.0)).max(0).unsigned_abs());
                 wait = wait.min(until.max(if self.free() == 0 { at_most } else { Duration::ZERO }));
+            }
+            if let Some(look) = self.lanes.look_due_in() {
+                wait = wait.min(look);
             }
             if let Some((since, pause)) = self.unreachable {
                 wait = wait.max(pause.saturating_sub(since.elapsed()).min(at_most));
@@ -326,12 +357,10 @@ impl Drain {
     fn judge(&mut self, answers: Vec<crate::worker::pool::Answer>) {
         let now = Timestamp::now();
         for answer in answers {
-            let organizer = self.leased.get(&answer.id).copied();
             let was_called = matches!(answer.event, Event::Called(_));
-            let verdict = verdict::of(answer, &self.settings, now, fastrand::f64());
-            if let (Some(hold), Some(organizer)) = (verdict.hold, organizer) {
-                self.lanes.hold(&organizer, now.plus(hold));
-            }
+            let lease = self.leased.get(&answer.id);
+            let verdict = verdict::of(answer, &Case { lease, settings: &self.settings, now, jitter: fastrand::f64() });
+            self.effects.extend(verdict.effect);
             if verdict.unreachable {
                 self.pause_for_unreachable(verdict.outcome.error.as_deref());
             } else if was_called {
@@ -355,7 +384,7 @@ impl Drain {
         self.lanes.mark_stale();
     }
 
-    fn claim(&mut self, now: Timestamp, room: usize, grants: &mut Vec<(Uuid, Grant)>) -> Result<()> {
+    fn claim(&mut self, now: Timestamp, room: usize, grants: &mut Vec<(Uuid, Grant, Duration)>) -> Result<()> {
         if self.lanes.wants_look(now) {
             self.lanes.look(now)?;
             self.held.retain(|organizer, _| self.lanes.has_due(organizer));
@@ -371,16 +400,17 @@ impl Drain {
             self.claims += 1;
             let request = Request {
                 organizer,
-                lanes: &self.lanes.watermarks(&organizer),
+                places: &self.lanes.places(&organizer),
                 wanted: room,
                 horizon,
                 lease: (i64::from(self.run) << 24) | (self.claims & 0xFF_FFFF),
                 now,
                 instant,
             };
+            let begun = Instant::now();
             let grant = admit::admit(&request, &mut self.memory, &self.settings)?;
-            room = room.saturating_sub(u32::try_from(grant.rows.len()).unwrap_or(u32::MAX));
-            grants.push((organizer, grant));
+            room = room.saturating_sub(u32::try_from(grant.leases.len()).unwrap_or(u32::MAX));
+            grants.push((organizer, grant, begun.elapsed()));
         }
         Ok(())
     }
@@ -398,13 +428,13 @@ impl Drain {
         Ok(fills.max(SHORTEST_HORIZON).min(self.horizon))
     }
 
-    fn take_up(&mut self, grants: Vec<(Uuid, Grant)>) {
+    fn take_up(&mut self, grants: Vec<(Uuid, Grant, Duration)>) {
         let mut jobs: Vec<Job> = Vec::new();
         if self.unreachable.is_none() && self.settings.mode == Mode::Live {
             self.note = None;
         }
-        for (organizer, grant) in grants {
-            let count = u32::try_from(grant.rows.len()).unwrap_or(u32::MAX);
+        for (organizer, grant, took) in grants {
+            let count = u32::try_from(grant.leases.len()).unwrap_or(u32::MAX);
             self.allowance = self.allowance.map(|left| left.saturating_sub(count));
             self.tally.claimed += u64::from(count);
             self.tally.failed += grant.failed;
@@ -412,10 +442,11 @@ impl Drain {
                 Some(note) => self.held.insert(*organizer.as_bytes(), note),
                 None => self.held.remove(organizer.as_bytes()),
             };
-            self.lanes.claimed(&organizer, &grant.rows, grant.is_exhausted, grant.ready_at);
-            for row in &grant.rows {
-                self.leased.insert(*row.id.as_bytes(), organizer);
-            }
+            // What leaves costs what it costs; only what is passed over must not be gone over too often.
+            let took = if grant.rest == Rest::Held || count == 0 { took } else { Duration::ZERO };
+            let progress = Progress { reached: grant.reached, rest: grant.rest, ready_at: grant.ready_at, took };
+            self.lanes.claimed(&organizer, &progress);
+            self.leased.extend(grant.leases);
             if !grant.outcomes.is_empty() {
                 self.gathering_since = self.gathering_since.or_else(|| Some(Instant::now()));
                 self.outcomes.extend(grant.outcomes);

@@ -10,6 +10,7 @@ use crate::settings::Settings;
 use crate::shared::{self, State};
 use crate::store::{self, Installed, database};
 use crate::time::Timestamp;
+use crate::worker::clock::Clock;
 use crate::worker::drain::{Drain, Tally};
 use crate::worker::{rescue, session, signals};
 use crate::{tx, wake};
@@ -47,10 +48,7 @@ pub extern "C-unwind" fn whatsapp_pg_drainer_main(argument: pg_sys::Datum) {
 /// Works until there is a reason to go; answers what the launcher should know.
 fn serve() -> State {
     let settings = match look() {
-        Ok(Some((installed, settings))) => {
-            tell_version(&installed.version);
-            settings
-        }
+        Ok(Some((_, settings))) => settings,
         Ok(None) => return State::Absent,
         Err(error) => {
             warn("whatsapp_pg could not look for its extension", &error.one_line());
@@ -75,6 +73,7 @@ struct Loop {
     /// What the database's own settings were when we connected.
     database_settings: Vec<String>,
     run: Option<i32>,
+    clock: Clock,
     drain: Option<Drain>,
     housekept: Option<Instant>,
     polled: Option<Instant>,
@@ -89,6 +88,7 @@ impl Loop {
         Self {
             database_settings,
             run: None,
+            clock: Clock::default(),
             drain: None,
             housekept: None,
             polled: None,
@@ -139,6 +139,12 @@ impl Loop {
             Ok(None) => return Some(State::Absent),
             // The launcher starts a fresh process at once, which connects with the settings that hold now.
             Ok(Some((_, settings))) if settings != self.database_settings => return Some(State::Unknown),
+            Ok(Some((installed, _))) if !installed.is_current() => {
+                self.drain.take_if(|drain| drain.leased() == 0);
+                self.hold(&outdated(&installed.version));
+                self.publish();
+                return None;
+            }
             Ok(Some(_)) => {}
             Err(error) => {
                 self.fail("look for its extension", &error.one_line());
@@ -157,6 +163,7 @@ impl Loop {
 
     /// Everything that must be there before the queue can be worked on, and what is repeated at every poll.
     fn prepare(&mut self) -> Result<()> {
+        self.look_at_clock()?;
         let run = match self.run {
             Some(run) => run,
             None => *self.run.insert(rescue::begin_run()?),
@@ -168,11 +175,29 @@ impl Loop {
                 drain.forget_accounts();
             }
             rescue::rescue(run)?;
+            if rescue::settle(&Settings::current())?
+                && let Some(drain) = &mut self.drain
+            {
+                drain.look_again();
+            }
+            rescue::tidy()?;
             let mirrored = rescue::mirror();
             if let Err(error) = mirrored
                 && matches!(look(), Ok(Some(_)))
             {
                 self.tell(&format!("usage cannot be written to the application's rate_limits: {}", error.one_line()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on as before when the clock was set, with all times moved.
+    fn look_at_clock(&mut self) -> Result<()> {
+        if let Some(by_us) = self.clock.look()? {
+            let seconds = by_us / 1_000_000;
+            self.tell(&format!("the clock was set by {seconds} s: the times that limits are counted by move with it"));
+            if let Some(drain) = &mut self.drain {
+                drain.clock_was_set();
             }
         }
         Ok(())
@@ -206,12 +231,21 @@ impl Loop {
             return false;
         };
         session::report_activity(Some("draining whatsapp_queue"));
-        let turned = drain.turn();
+        // Before every turn: nothing may be claimed by a clock that has just been set.
+        let turned = self.clock.look().and_then(|by_us| {
+            if by_us.is_some() {
+                drain.clock_was_set();
+            }
+            drain.turn()
+        });
         session::report_activity(None);
         session::report_statistics();
         match turned {
             Ok(worked) => {
                 self.failures = 0;
+                for news in self.drain.as_mut().map(Drain::take_news).unwrap_or_default() {
+                    ereport!(LOG, PgSqlErrorCode::ERRCODE_WARNING, format!("whatsapp_pg: {news}"));
+                }
                 if let Some(note) = self.drain.as_ref().and_then(|drain| drain.note().map(str::to_owned)) {
                     self.tell(&note);
                 }
@@ -293,17 +327,12 @@ impl Loop {
     }
 }
 
-fn tell_version(catalog: &str) {
-    if catalog != env!("CARGO_PKG_VERSION") {
-        ereport!(
-            LOG,
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!(
-                "whatsapp_pg: the library is version {}, the catalog {catalog}: run ALTER EXTENSION whatsapp_pg UPDATE",
-                env!("CARGO_PKG_VERSION")
-            )
-        );
-    }
+/// What is due when the library is newer than the catalog: messages can be queued meanwhile.
+fn outdated(catalog: &str) -> String {
+    format!(
+        "the library is version {}, the catalog {catalog}: nothing is sent until ALTER EXTENSION whatsapp_pg UPDATE has run",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn warn(what: &str, reason: &str) {

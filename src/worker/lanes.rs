@@ -1,8 +1,10 @@
-//! Which organizers have something due, and whose turn it is. Organizers take turns, so that one backlog never starves
-//! another; within an organizer, priorities go highest first.
+//! Which organizers have something due, whose turn it is, and how far each one's queue has been looked at. Organizers take
+//! turns, so that one backlog never starves another; within an organizer, priorities go highest first.
 //!
 //! Looking at the whole queue costs an index probe per organizer and priority, and more while a held snapshot keeps dead
-//! index entries alive. So the look is repeated only when it is due, and never more than a twentieth of the time.
+//! index entries alive. So the look is repeated only when it is due, and never more than a twentieth of the time. The same
+//! goes for an organizer whose messages are passed over because they are held: claims go on behind them, and beginning
+//! again at the front is allowed a twentieth of the time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,10 +12,11 @@ use std::time::{Duration, Instant};
 use pgrx::Uuid;
 
 use crate::error::Result;
-use crate::store::claims::{self, Claimed, Watermark};
+use crate::store::claims::{self, Place};
 use crate::time::Timestamp;
+use crate::worker::admit::Rest;
 
-/// A look is repeated at least this often while there is work: rows may commit late, behind a watermark.
+/// A look is repeated at least this often while there is work: rows may commit late, behind a place already passed.
 const REFRESH: Duration = Duration::from_secs(1);
 /// Looks take at most one part in this many of the time.
 const SHARE: u32 = 20;
@@ -29,17 +32,33 @@ pub struct Lanes {
 }
 
 struct Organizer {
-    lanes: BTreeMap<std::cmp::Reverse<i32>, Watermark>,
+    /// By priority, highest first: how far has been looked.
+    lanes: BTreeMap<std::cmp::Reverse<i32>, Place>,
     /// Admission has nothing to give before; asking again is allowed.
     ready_at: Timestamp,
-    /// Meta wants to be left alone until then.
-    held_until: Timestamp,
+    /// Only messages that are held are left, as far as has been looked.
+    is_held: bool,
+    /// When the organizer's queue was begun at the front, and how long what came after took.
+    begun: Instant,
+    took: Duration,
 }
 
 impl Organizer {
-    fn may_at(&self) -> Timestamp {
-        self.ready_at.max(self.held_until)
+    fn may_begin_again(&self) -> bool {
+        self.begun.elapsed() >= self.took * SHARE
     }
+}
+
+/// What a claim says about an organizer's queue.
+pub struct Progress {
+    /// How far was looked.
+    pub reached: Vec<Place>,
+    /// What is left.
+    pub rest: Rest,
+    /// When to come back.
+    pub ready_at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl Lanes {
@@ -60,25 +79,43 @@ impl Lanes {
                 || self.next_due.is_some_and(|due| due <= now))
     }
 
-    /// Looks at the queue. Holds placed on organizers stay.
+    /// Looks at the queue.
     pub fn look(&mut self, now: Timestamp) -> Result<()> {
         let start = Instant::now();
-        let found = claims::lanes()?;
-        let before = std::mem::take(&mut self.organizers);
+        let mut found: HashMap<[u8; 16], Vec<Place>> = HashMap::new();
         self.next_due = None;
-        for lane in found {
-            if lane.first_due > now {
-                self.next_due = Some(self.next_due.map_or(lane.first_due, |due| due.min(lane.first_due)));
-                continue;
+        for lane in claims::lanes()? {
+            if lane.start.scheduled_for > now {
+                let due = lane.start.scheduled_for;
+                self.next_due = Some(self.next_due.map_or(due, |known| known.min(due)));
+            } else {
+                found.entry(*lane.organizer.as_bytes()).or_default().push(lane.start);
             }
-            let key = *lane.organizer.as_bytes();
-            let (ready_at, held_until) =
-                before.get(&key).map_or((Timestamp::MIN, Timestamp::MIN), |it| (it.ready_at, it.held_until));
-            self.organizers
-                .entry(key)
-                .or_insert_with(|| Organizer { lanes: BTreeMap::new(), ready_at, held_until })
-                .lanes
-                .insert(std::cmp::Reverse(lane.priority), Watermark::zero(lane.priority));
+        }
+        self.organizers.retain(|key, _| found.contains_key(key));
+        for (key, starts) in found {
+            let organizer = self.organizers.entry(key).or_insert_with(|| Organizer {
+                lanes: BTreeMap::new(),
+                ready_at: Timestamp::MIN,
+                is_held: false,
+                begun: start,
+                took: Duration::ZERO,
+            });
+            let begins_again = organizer.may_begin_again();
+            if begins_again {
+                organizer.begun = start;
+                organizer.took = Duration::ZERO;
+            }
+            let before = std::mem::take(&mut organizer.lanes);
+            for place in starts {
+                let priority = std::cmp::Reverse(place.priority);
+                let known = before.get(&priority).copied().filter(|known| !begins_again && known.is_after(&place));
+                organizer.lanes.insert(priority, known.unwrap_or(place));
+            }
+            // Behind what is held there may be something new.
+            if organizer.is_held {
+                organizer.ready_at = Timestamp::MIN;
+            }
         }
         let known = &self.organizers;
         self.turns.retain(|key| known.contains_key(key));
@@ -96,38 +133,36 @@ impl Lanes {
 
     /// Organizers with something due, in the order of their turns, that may be served now.
     pub fn ready(&self, now: Timestamp, at_most: usize) -> Vec<Uuid> {
-        let is_ready = |key: &&[u8; 16]| self.organizers.get(*key).is_some_and(|organizer| organizer.may_at() <= now);
+        let is_ready = |key: &&[u8; 16]| self.organizers.get(*key).is_some_and(|organizer| organizer.ready_at <= now);
         self.turns.iter().filter(is_ready).take(at_most).map(|key| Uuid::from_bytes(*key)).collect()
     }
 
     /// How many organizers could be served now.
     pub fn count_ready(&self, now: Timestamp) -> usize {
-        self.organizers.values().filter(|organizer| organizer.may_at() <= now).count()
+        self.organizers.values().filter(|organizer| organizer.ready_at <= now).count()
     }
 
-    /// Where a claim for this organizer continues.
-    pub fn watermarks(&self, organizer: &Uuid) -> Vec<Watermark> {
+    /// Where a claim for this organizer continues, highest priority first.
+    pub fn places(&self, organizer: &Uuid) -> Vec<Place> {
         self.organizers.get(organizer.as_bytes()).map(|it| it.lanes.values().copied().collect()).unwrap_or_default()
     }
 
     /// Takes note of a claim: the organizer goes to the end of the line.
-    pub fn claimed(&mut self, organizer: &Uuid, rows: &[Claimed], is_exhausted: bool, ready_at: Timestamp) {
+    pub fn claimed(&mut self, organizer: &Uuid, progress: &Progress) {
         let key = *organizer.as_bytes();
         self.turns.retain(|other| *other != key);
-        if is_exhausted {
+        if progress.rest == Rest::Nothing {
             self.organizers.remove(&key);
             self.is_stale = true;
             return;
         }
         if let Some(known) = self.organizers.get_mut(&key) {
-            known.ready_at = ready_at;
-            for row in rows {
-                if let Some(mark) = known.lanes.get_mut(&std::cmp::Reverse(row.priority))
-                    && (row.scheduled_for, row.seq) > (mark.scheduled_for, mark.seq)
-                {
-                    mark.scheduled_for = row.scheduled_for;
-                    mark.seq = row.seq;
-                }
+            known.is_held = progress.rest == Rest::Held;
+            // What is held is looked at again with the next look, not before.
+            known.ready_at = if known.is_held { Timestamp::INFINITY } else { progress.ready_at };
+            known.took += progress.took;
+            for place in &progress.reached {
+                known.lanes.insert(std::cmp::Reverse(place.priority), *place);
             }
             self.turns.push_back(key);
         }
@@ -138,32 +173,30 @@ impl Lanes {
         self.next_due = Some(self.next_due.map_or(due, |known| known.min(due)));
     }
 
-    /// Leaves an organizer alone until this moment.
-    pub fn hold(&mut self, organizer: &Uuid, until: Timestamp) {
-        let held = self.organizers.entry(*organizer.as_bytes()).or_insert_with(|| Organizer {
-            lanes: BTreeMap::new(),
-            ready_at: Timestamp::MIN,
-            held_until: until,
-        });
-        held.held_until = held.held_until.max(until);
-    }
-
-    /// Admission is asked again for everybody: somebody may have mended what held him up.
+    /// Admission is asked again for everybody: somebody may have mended what held him up, or the clock was set.
     pub fn release(&mut self) {
         for organizer in self.organizers.values_mut() {
             organizer.ready_at = Timestamp::MIN;
+            organizer.took = Duration::ZERO;
         }
     }
 
     /// When something can be done next, as far as is known.
     pub fn next_ready(&self) -> Option<Timestamp> {
-        let organizers = self.turns.iter().filter_map(|key| self.organizers.get(key)).map(Organizer::may_at);
-        organizers.chain(self.next_due).min()
+        let organizers = self.turns.iter().filter_map(|key| self.organizers.get(key)).map(|it| it.ready_at);
+        organizers.filter(|at| *at < Timestamp::INFINITY).chain(self.next_due).min()
     }
 
     /// How long until a look is allowed.
     pub fn look_allowed_in(&self) -> Duration {
         self.looked.map_or(Duration::ZERO, |(at, cost)| (cost * SHARE).saturating_sub(at.elapsed()))
+    }
+
+    /// How long until the queue is looked at again because messages are held.
+    pub fn look_due_in(&self) -> Option<Duration> {
+        let (at, cost) = self.looked?;
+        let has_held = self.organizers.values().any(|organizer| organizer.is_held);
+        has_held.then(|| REFRESH.max(cost * SHARE).saturating_sub(at.elapsed()))
     }
 
     /// Whether a look is wanted as soon as it is allowed.

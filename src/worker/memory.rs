@@ -1,11 +1,12 @@
-//! What a drain remembers of organizers between claims: account, opened token, templates. A second at most, and nothing
-//! once an account or a template was written to (their triggers tell the worker), so that a claim costs three
-//! statements instead of seven.
+//! What a drain remembers between claims. Of organizers: account, opened token, holds, templates; for a second at most, and
+//! nothing once one of them was written to (triggers tell the worker). Of portfolios: what they have used of their
+//! limits, brought up to date from the slices that all workers write.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cloud_api::holds::Hold;
 use cloud_api::pacing::Pace;
 use cloud_api::template::Template;
 use cloud_api::tier::Tier;
@@ -13,32 +14,59 @@ use pgrx::Uuid;
 
 use crate::error::Result;
 use crate::secrets::{self, Column};
-use crate::store::claims::Claimed;
+use crate::store::admission::Book;
+use crate::store::claims::Due;
 use crate::store::config::{self, Account};
+use crate::store::holds;
 use crate::store::templates::{self, Stored};
 use crate::worker::pool::Sender;
 
 /// Nothing is believed for longer.
 const BELIEVED: Duration = Duration::from_secs(1);
 
-/// What is remembered of all organizers.
+/// What is remembered.
 #[derive(Default)]
 pub struct Memory {
     organizers: HashMap<[u8; 16], (Instant, Option<Organizer>)>,
+    books: HashMap<String, Book>,
 }
 
 impl Memory {
-    /// Forgets everything.
+    /// Forgets what is known of organizers.
     pub fn clear(&mut self) {
         self.organizers.clear();
+    }
+
+    /// Forgets what is known of one organizer.
+    pub fn forget(&mut self, organizer: &Uuid) {
+        self.organizers.remove(organizer.as_bytes());
+    }
+
+    /// Forgets what portfolios have used: what was counted may have been rolled back, or the clock was set.
+    pub fn distrust_books(&mut self) {
+        self.books.clear();
+    }
+
+    /// An organizer together with the book of its portfolio; None without an account.
+    pub fn with_book(&mut self, id: &Uuid) -> Result<Option<(&mut Organizer, &mut Book)>> {
+        self.organizer(id)?;
+        let Some(organizer) = self.organizers.get_mut(id.as_bytes()).and_then(|(_, organizer)| organizer.as_mut())
+        else {
+            return Ok(None);
+        };
+        let book = self.books.entry(organizer.account.portfolio.clone()).or_default();
+        Ok(Some((organizer, book)))
     }
 
     /// The organizer, read if it must be; None without an account.
     pub fn organizer(&mut self, id: &Uuid) -> Result<Option<&mut Organizer>> {
         let key = *id.as_bytes();
         if self.organizers.get(&key).is_none_or(|(read, _)| read.elapsed() >= BELIEVED) {
-            let account = config::account(id)?;
-            self.organizers.insert(key, (Instant::now(), account.map(Organizer::new)));
+            let organizer = match config::account(id)? {
+                Some(account) => Some(Organizer::new(account)?),
+                None => None,
+            };
+            self.organizers.insert(key, (Instant::now(), organizer));
         }
         Ok(self.organizers.get_mut(&key).and_then(|(_, organizer)| organizer.as_mut()))
     }
@@ -50,6 +78,8 @@ pub struct Organizer {
     pub account: Account,
     /// What a claim needs to send, or why nothing can be sent for a reason only a person can mend.
     pub sending: Result<Sending, String>,
+    /// What is held back.
+    pub holds: Vec<Hold>,
     stored: HashMap<String, Vec<Stored>>,
     chosen: HashMap<(String, Option<String>), Result<Arc<Template>, String>>,
 }
@@ -66,13 +96,14 @@ pub struct Sending {
 }
 
 impl Organizer {
-    fn new(account: Account) -> Self {
+    fn new(account: Account) -> Result<Self> {
         let sending = sending(&account);
-        Self { account, sending, stored: HashMap::new(), chosen: HashMap::new() }
+        let holds = holds::active(&account.organizer, &account.phone_number_id)?;
+        Ok(Self { account, sending, holds, stored: HashMap::new(), chosen: HashMap::new() })
     }
 
     /// Reads the templates these rows name, as far as they are not known.
-    pub fn learn_templates(&mut self, rows: &[Claimed]) -> Result<()> {
+    pub fn learn_templates(&mut self, rows: &[Due]) -> Result<()> {
         let mut names: Vec<String> =
             rows.iter().map(|row| &row.template).filter(|name| !self.stored.contains_key(*name)).cloned().collect();
         names.sort_unstable();
@@ -89,8 +120,13 @@ impl Organizer {
         Ok(())
     }
 
+    /// The category of the templates of this name, if it is known.
+    pub fn category(&self, template: &str) -> Option<&str> {
+        self.stored.get(template)?.first().map(|stored| stored.category.as_str())
+    }
+
     /// The template a row uses, or why there is none.
-    pub fn template(&mut self, row: &Claimed) -> Result<Arc<Template>, String> {
+    pub fn template(&mut self, row: &Due) -> Result<Arc<Template>, String> {
         let key = (row.template.clone(), row.language.clone());
         let (stored, account) = (&self.stored, &self.account);
         self.chosen
@@ -117,11 +153,6 @@ fn sending(account: &Account) -> Result<Sending, String> {
     let tier = Tier::parse(&account.tier).map_err(|error| of(error.to_string()))?;
     let token =
         secrets::open(&account.organizer, Column::Token, &account.token).map_err(|error| of(error.one_line()))?;
-    let pace = Pace { per_second: account.per_second };
-    let sender = Sender {
-        phone_number_id: account.phone_number_id.clone(),
-        token,
-        least_gap: Duration::from_micros(pace.least_gap_us().unsigned_abs()),
-    };
-    Ok(Sending { sender: Arc::new(sender), tier, pace })
+    let sender = Sender { phone_number_id: account.phone_number_id.clone(), token };
+    Ok(Sending { sender: Arc::new(sender), tier, pace: Pace { per_second: account.per_second } })
 }

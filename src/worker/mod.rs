@@ -12,12 +12,14 @@
 //! - [`drain`] is the loop body both share: record, claim, hand over.
 //! - [`admit`] is one organizer's claim under all limits; [`lanes`] knows who has something due, [`memory`] what was read
 //!   of them a moment ago; [`rescue`] finds what dead workers left.
+//! - [`clock`] notices that the machine's clock was set.
 //! - [`verdict`] turns Meta's answer into the row's next state.
 //! - [`pool`] holds the sender threads, [`timetable`] what they wait for; nothing in them can reach Postgres.
 //! - [`session`] connects and pins the settings the promises rely on; [`signals`] ends the process in time.
 
 pub mod admit;
 pub mod batch;
+pub mod clock;
 pub mod drain;
 pub mod drainer;
 pub mod lanes;

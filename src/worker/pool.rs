@@ -27,8 +27,6 @@ pub struct Sender {
     pub phone_number_id: String,
     /// The opened token.
     pub token: Secret,
-    /// Two messages of this number leave at least so far apart.
-    pub least_gap: Duration,
 }
 
 /// One message to send.
@@ -37,10 +35,10 @@ pub struct Job {
     pub id: [u8; 16],
     /// The claim it belongs to.
     pub lease: i64,
-    /// Retries so far.
-    pub retry_count: u32,
     /// Admission says: not before.
     pub not_before: Instant,
+    /// Two messages of its number leave at least so far apart.
+    pub least_gap: Duration,
     /// On whose behalf.
     pub sender: Arc<Sender>,
     /// What.
@@ -59,8 +57,6 @@ pub struct Answer {
     pub id: [u8; 16],
     /// The claim it belongs to.
     pub lease: i64,
-    /// Retries before this attempt.
-    pub retry_count: u32,
     /// What happened.
     pub event: Event,
 }
@@ -107,16 +103,15 @@ struct Place {
 struct Running {
     id: [u8; 16],
     lease: i64,
-    retry_count: u32,
 }
 
 impl Running {
     fn of(job: &Job) -> Self {
-        Self { id: job.id, lease: job.lease, retry_count: job.retry_count }
+        Self { id: job.id, lease: job.lease }
     }
 
     fn answer(self, event: Event) -> Answer {
-        Answer { id: self.id, lease: self.lease, retry_count: self.retry_count, event }
+        Answer { id: self.id, lease: self.lease, event }
     }
 }
 

@@ -3,7 +3,8 @@
 //! dead, without any clock. `lease_until` is only the second line, for a worker that lives but is stuck.
 
 use crate::error::Result;
-use crate::store::{admission, claims, database, host, locks};
+use crate::settings::Settings;
+use crate::store::{admission, claims, database, holds, host, ledger, locks};
 use crate::time::Timestamp;
 use crate::tx;
 
@@ -18,7 +19,7 @@ pub fn begin_run() -> Result<i32> {
     Ok(run)
 }
 
-/// Declares unknown what dead runs left in `sending`, and forgets usage that no limit looks at.
+/// Declares unknown what dead runs left in `sending`.
 pub fn rescue(own_run: i32) -> Result<()> {
     tx::owner_transaction(|| {
         if !database::try_lock_queue()? {
@@ -34,8 +35,31 @@ pub fn rescue(own_run: i32) -> Result<()> {
                 Some(_) => {}
             }
         }
-        claims::rescue(dead, without_lease, now)?;
-        admission::forget_usage(now)
+        claims::rescue(dead, without_lease, now).map(drop)
+    })
+}
+
+/// What time alone does to messages: those whose time is over fail, those of unknown outcome go by their organizer's policy.
+/// True when something was queued again.
+pub fn settle(settings: &Settings) -> Result<bool> {
+    tx::owner_transaction(|| {
+        if !database::try_lock_queue()? {
+            return Ok(false);
+        }
+        let now = Timestamp::now();
+        claims::expire(now)?;
+        let (resent, _) = claims::settle_unknown(now, settings.unknown_wait, settings.max_retries)?;
+        Ok(resent > 0)
+    })
+}
+
+/// Forgets what nobody looks at any more, and sums up old lines of the ledger.
+pub fn tidy() -> Result<()> {
+    tx::owner_transaction(|| {
+        let now = Timestamp::now();
+        admission::forget_usage(now)?;
+        holds::forget_ended(now)?;
+        ledger::sum_up(now)
     })
 }
 

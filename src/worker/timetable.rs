@@ -147,9 +147,9 @@ impl Waiting {
                 self.jobs.push(Timed { at, order, job });
                 return None;
             }
-            Some(at) => *at = now + job.sender.least_gap,
+            Some(at) => *at = now + job.least_gap,
             None => {
-                self.not_before.insert(job.sender.phone_number_id.clone(), now + job.sender.least_gap);
+                self.not_before.insert(job.sender.phone_number_id.clone(), now + job.least_gap);
             }
         }
         Some(job)

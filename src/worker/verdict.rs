@@ -1,45 +1,85 @@
-//! From what happened to a message to the row's next state. What an error means is `cloud_api::errors`; here is only
-//! what the queue does about each reaction.
+//! From what happened to a message to the row's next state, and to what else the answer says. What an error means is
+//! `cloud_api::errors`; here is only what the queue does about each reaction.
 
 use std::time::Duration;
 
+use cloud_api::Attempt;
 use cloud_api::errors::Reaction;
 use cloud_api::outcome::{GraphError, Outcome as Answered, TransportError};
 use cloud_api::retry::Backoff;
-use cloud_api::{Attempt, retry};
 use pgrx::Uuid;
 
+use crate::reactions::{self, Effect, Report};
 use crate::settings::Settings;
 use crate::store::claims::Outcome;
 use crate::time::Timestamp;
+use crate::worker::admit::Lease;
 use crate::worker::pool::{Answer, Event};
 
-/// A number that was told to slow down rests for this long at least.
-const SLOW_DOWN: Duration = Duration::from_secs(2);
-/// An account or number that Meta stopped is probed again after this, when its rule names no other time.
-const PROBE: Duration = Duration::from_secs(60);
 /// No wait before a retry is longer.
 const LONGEST_RETRY: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// The row's next state, and what else the answer says about the account.
+/// The row's next state, and what else the answer says.
 pub struct Verdict {
     /// What is recorded.
     pub outcome: Outcome,
-    /// Nothing of this account should be tried for so long.
-    pub hold: Option<Duration>,
+    /// What it says beyond the message.
+    pub effect: Option<Effect>,
     /// Nothing at all reaches Meta.
     pub unreachable: bool,
 }
 
-/// What becomes of a message after this answer. `jitter` is a random number from 0 to 1.
-pub fn of(answer: Answer, settings: &Settings, now: Timestamp, jitter: f64) -> Verdict {
-    let blank = Blank { id: answer.id, lease: answer.lease, now };
+/// What a verdict is given from.
+pub struct Case<'a> {
+    /// What is known of the message; None when it is not ours any more.
+    pub lease: Option<&'a Lease>,
+    /// The settings in force.
+    pub settings: &'a Settings,
+    /// When.
+    pub now: Timestamp,
+    /// A random number from 0 to 1.
+    pub jitter: f64,
+}
+
+impl Case<'_> {
+    fn retry_count(&self) -> u32 {
+        self.lease.map_or(0, |lease| lease.retry_count)
+    }
+
+    fn backoff(&self) -> Backoff {
+        let (max_retries, base) = self.lease.map_or((None, None), |lease| lease.retries);
+        Backoff {
+            base: base.unwrap_or(self.settings.retry_delay),
+            cap: LONGEST_RETRY,
+            max_retries: max_retries.unwrap_or(self.settings.max_retries),
+        }
+    }
+
+    fn may_retry(&self) -> bool {
+        self.backoff().allows(self.retry_count() + 1)
+    }
+
+    /// The hold the message was tried for is over.
+    fn mended(&self) -> Option<Effect> {
+        let lease = self.lease.filter(|lease| lease.is_probe)?;
+        Some(Effect::Mended {
+            organizer: lease.organizer,
+            phone_number_id: lease.sender.phone_number_id.clone(),
+            template: lease.template.as_ref().map(|template| template.name().to_owned())?,
+            category: lease.category.clone(),
+        })
+    }
+}
+
+/// What becomes of a message after this answer.
+pub fn of(answer: Answer, case: &Case) -> Verdict {
+    let blank = Blank { id: answer.id, lease: answer.lease, now: case.now };
     match answer.event {
         Event::Returned => plain(blank.queued("returned", None, None)),
         Event::Refused(code, reason) => plain(blank.failed(code.to_owned(), reason)),
         Event::Lost(reason) => plain(blank.unknown(reason)),
         Event::Called(attempt) => {
-            let mut verdict = called(&attempt, &blank, answer.retry_count, settings, jitter);
+            let mut verdict = called(&attempt, &blank, case);
             verdict.outcome.http_status = attempt.http_status.map(i32::from);
             verdict.outcome.latency_ms = i32::try_from(attempt.latency.as_millis()).ok();
             verdict.outcome.fbtrace_id = verdict.outcome.fbtrace_id.or(attempt.fbtrace_id);
@@ -48,16 +88,16 @@ pub fn of(answer: Answer, settings: &Settings, now: Timestamp, jitter: f64) -> V
     }
 }
 
-fn called(attempt: &Attempt, blank: &Blank, retry_count: u32, settings: &Settings, jitter: f64) -> Verdict {
+fn called(attempt: &Attempt, blank: &Blank, case: &Case) -> Verdict {
     match &attempt.outcome {
         Answered::Accepted { message_id, message_status, .. } => {
             let mut outcome = blank.outcome("sent", "sent");
             outcome.message_id = Some(message_id.clone());
             outcome.details = message_status.clone().filter(|status| status != "accepted");
-            plain(outcome)
+            Verdict { effect: case.mended(), ..plain(outcome) }
         }
         Answered::Rejected(error) => {
-            let mut verdict = rejected(error, blank, retry_count, settings, jitter, attempt.retry_after);
+            let mut verdict = rejected(error, blank, case, attempt.retry_after);
             verdict.outcome.details = error.details.clone();
             verdict.outcome.fbtrace_id = error.fbtrace_id.clone();
             verdict
@@ -75,60 +115,50 @@ fn called(attempt: &Attempt, blank: &Blank, retry_count: u32, settings: &Setting
     }
 }
 
-fn rejected(
-    error: &GraphError,
-    blank: &Blank,
-    retry_count: u32,
-    settings: &Settings,
-    jitter: f64,
-    retry_after: Option<Duration>,
-) -> Verdict {
+fn rejected(error: &GraphError, blank: &Blank, case: &Case, retry_after: Option<Duration>) -> Verdict {
     let code = error.code.map_or_else(|| format!("http_{}", error.http_status), |code| code.to_string());
-    let text = in_words(error);
-    let at_least = error.rule.wait.unwrap_or_default().max(retry_after.unwrap_or_default());
-    let later = |wait: Duration, counts: bool, hold: Option<Duration>| {
-        let mut outcome = blank.queued("retried", Some(code.clone()), Some(text.clone()));
-        outcome.again_at = Some(blank.now.plus(wait));
-        outcome.counts = counts;
-        Verdict { outcome, hold, unreachable: false }
+    let text = reactions::in_words(&error.message, error.details.as_deref(), &error.rule);
+    let wait = error.rule.wait.unwrap_or_default().max(retry_after.unwrap_or_default());
+    let report = Report { rule: &error.rule, code: &code, text: &text, wait, now: case.now };
+    let effect = case.lease.and_then(|lease| report.effect(&lease.surroundings()));
+    // What is held waits where it is in the queue: the hold decides when it leaves.
+    let waits = |effect: Option<Effect>| Verdict {
+        outcome: blank.queued("retried", Some(code.clone()), Some(text.clone())),
+        effect,
+        unreachable: false,
     };
-    let backoff = Backoff { base: settings.retry_delay, cap: LONGEST_RETRY, max_retries: settings.max_retries };
+    let retries = |effect: Option<Effect>| {
+        let delay = case.backoff().delay(case.retry_count() + 1, case.jitter);
+        let mut verdict = waits(effect);
+        verdict.outcome.again_at = Some(blank.now.plus(delay.max(wait)));
+        verdict.outcome.counts = true;
+        verdict
+    };
+    let fails = |effect: Option<Effect>| Verdict { effect, ..plain(blank.failed(code.clone(), text.clone())) };
     match error.rule.reaction {
-        Reaction::Retry if backoff.allows(retry_count + 1) => {
-            later(backoff.delay(retry_count + 1, jitter).max(at_least), true, None)
-        }
-        Reaction::SlowNumber | Reaction::SlowAccount => {
-            let wait = at_least.max(SLOW_DOWN);
-            later(wait, false, Some(wait))
-        }
-        Reaction::HoldPair if backoff.allows(retry_count + 1) => {
-            later(retry::pair_delay(retry_count).max(at_least), true, None)
-        }
-        Reaction::HoldNumber
+        Reaction::Retry if case.may_retry() => retries(None),
+        Reaction::HoldTemplate if error.rule.retryable && case.may_retry() => retries(effect),
+        Reaction::SlowNumber
+        | Reaction::SlowAccount
+        | Reaction::HoldPair
+        | Reaction::HoldNumber
         | Reaction::HoldAccountToken
+        | Reaction::HoldAccountBilling
         | Reaction::HoldAccountPolicy
-        | Reaction::HoldAccountBilling => {
-            let wait = at_least.max(PROBE);
-            later(wait, false, Some(wait))
-        }
-        Reaction::HoldTemplate | Reaction::HoldCategory if error.rule.retryable && backoff.allows(retry_count + 1) => {
-            later(backoff.delay(retry_count + 1, jitter).max(at_least), true, None)
-        }
-        _ => plain(blank.failed(code, text)),
+        | Reaction::HoldCategory => match effect {
+            // Nothing is known that could be held.
+            None if case.may_retry() => retries(None),
+            None => fails(None),
+            effect => waits(effect),
+        },
+        // Meta looked at the message, so the account works.
+        Reaction::Fail => fails(case.mended()),
+        _ => fails(effect),
     }
-}
-
-/// Meta's words, what they mean, and what to do.
-fn in_words(error: &GraphError) -> String {
-    let mut text = error.message.clone();
-    if let Some(details) = error.details.as_deref().filter(|details| !details.is_empty() && *details != text) {
-        text = format!("{text}: {details}");
-    }
-    format!("{text}. {} {}", error.rule.meaning, error.rule.advice)
 }
 
 fn plain(outcome: Outcome) -> Verdict {
-    Verdict { outcome, hold: None, unreachable: false }
+    Verdict { outcome, effect: None, unreachable: false }
 }
 
 /// The parts that every outcome of a message shares.
@@ -163,6 +193,11 @@ impl Blank {
 
     fn queued(&self, log_status: &'static str, code: Option<String>, error: Option<String>) -> Outcome {
         Outcome { error_code: code, error, ..self.outcome("queued", log_status) }
+    }
+
+    /// It goes back as if nothing had happened.
+    pub fn returned(&self) -> Outcome {
+        self.queued("returned", None, None)
     }
 
     /// It will never pass as it is.
