@@ -112,7 +112,8 @@ WITH RECURSIVE here AS (
     UNION ALL
     SELECT 2, 1, 'not served', format('whatsapp_pg.databases is %s.', current_setting('whatsapp_pg.databases', true)),
            'No worker serves this database: nothing leaves by itself.',
-           format('ALTER SYSTEM SET whatsapp_pg.databases = ''*'' (or a list with %s in it), then SELECT pg_reload_conf().', h.name)
+           format('ALTER SYSTEM SET whatsapp_pg.databases = ''*'' (or a list with %s in it), then SELECT pg_reload_conf().',
+                  h.name)
     FROM here AS h WHERE NOT h.is_standby AND is_preloaded AND NOT h.is_served
     UNION ALL
     SELECT CASE WHEN w.state IN ('starting', 'not looked at yet') THEN 3 ELSE 1 END, 1, 'worker not running',
@@ -125,48 +126,61 @@ WITH RECURSIVE here AS (
     UNION ALL
     SELECT 1, 1, 'worker late', format('Process %s last looked after its work at %s.', w.pid, date_trunc('second', w.last_pass_at)),
            'It is stuck or starved: messages do not leave, or late.',
-           format('See pg_stat_activity for what it waits for. SELECT pg_terminate_backend(%s) is safe: it records what is known and comes back.', w.pid)
+           format('See pg_stat_activity for what it waits for. SELECT pg_terminate_backend(%s) is safe: it records what is '
+                  'known and comes back.', w.pid)
     FROM worker AS w CROSS JOIN here AS h
     WHERE NOT h.is_standby AND w.state = 'serving' AND w.last_pass_at < clock_timestamp() - interval '30 seconds'
     UNION ALL
-    SELECT 2, 2, 'worker holds back', w.note, 'The worker lives and does not send, at least not for everybody.', 'Mend what it says; it goes on by itself.'
+    SELECT CASE WHEN w.note LIKE 'organizer %' THEN 3 ELSE 2 END, 2, 'worker holds back', w.note,
+           'The worker lives and does not send, at least not for everybody.', 'Mend what it says; it goes on by itself.'
     FROM worker AS w CROSS JOIN here AS h
     WHERE w.state = 'serving' AND w.note <> '' AND w.note NOT LIKE 'Meta cannot be reached%' AND h.mode <> 'off'
     UNION ALL
     SELECT 2, 3, CASE WHEN v.is_newer THEN 'update due' ELSE 'restart due' END,
            format('The library is version %s, the catalog %s.', library, v.extversion),
            'The one works with the other as far as it can, without what is new.',
-           CASE WHEN v.is_newer THEN 'ALTER EXTENSION whatsapp_pg UPDATE;' ELSE 'Restart the server, so that it loads the library that is installed.' END
-    FROM (SELECT e.extversion, string_to_array(split_part(library, '-', 1), '.')::int[] > string_to_array(split_part(e.extversion, '-', 1), '.')::int[] AS is_newer
+           CASE WHEN v.is_newer THEN 'ALTER EXTENSION whatsapp_pg UPDATE;'
+                ELSE 'Restart the server, so that it loads the library that is installed.' END
+    FROM (SELECT e.extversion, string_to_array(split_part(library, '-', 1), '.')::int[]
+                               > string_to_array(split_part(e.extversion, '-', 1), '.')::int[] AS is_newer
           FROM pg_extension AS e WHERE e.extname = 'whatsapp_pg' AND e.extversion <> library) AS v
     UNION ALL
     SELECT CASE WHEN s.used >= s.size THEN 1 ELSE 2 END, 4, 'worker slots',
            format('%s of max_worker_processes = %s are in use.', s.used, s.size),
-           'A worker that has to start finds no slot: the drainer of a database, wa_process_batch(), parallel queries, and those of other extensions.',
+           'A worker that has to start finds no slot: the drainer of a database, wa_process_batch(), parallel queries, and '
+           'those of other extensions.',
            'Raise max_worker_processes and restart the server.'
     FROM (SELECT count(*)::int AS used, current_setting('max_worker_processes')::int AS size
           FROM pg_stat_activity AS a
-          WHERE a.backend_type <> ALL ('{client backend,autovacuum launcher,autovacuum worker,background writer,checkpointer,walwriter,walsender,walreceiver,walsummarizer,startup,archiver,logger,slotsync worker,io worker,standalone backend}')
-         ) AS s
+          -- All that is no background worker (PostgreSQL: pg_stat_activity).
+          WHERE a.backend_type NOT IN ('client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer',
+                                       'checkpointer', 'walwriter', 'walsender', 'walreceiver', 'walsummarizer', 'startup',
+                                       'archiver', 'logger', 'slotsync worker', 'io worker', 'standalone backend',
+                                       'dead-end client backend')) AS s
     WHERE s.used >= s.size - 1
     UNION ALL
     -- ---------------------------------------------------------------------------------------- what stops sending
     SELECT 1, 10, CASE WHEN s.user_id IS NULL THEN 'key' ELSE 'secret' END,
            coalesce('Organizer ' || s.user_id || ': ', '') || s.problem,
-           CASE WHEN s.user_id IS NULL THEN 'Tokens cannot be opened: nothing leaves.' ELSE 'This account cannot send, or cannot check Meta''s reports.' END,
-           CASE WHEN s.user_id IS NULL THEN 'Give the key back: wa_import_key(), or whatsapp_pg.key_file. If it is lost: wa_rotate_key(), then wa_configure() with new tokens.'
+           CASE WHEN s.user_id IS NULL THEN 'Tokens cannot be opened: nothing leaves.'
+                ELSE 'This account cannot send, or cannot check Meta''s reports.' END,
+           CASE WHEN s.user_id IS NULL
+                    THEN 'Give the key back: wa_import_key(), or whatsapp_pg.key_file. If it is lost: wa_rotate_key(), then '
+                         'wa_configure() with new tokens.'
                 ELSE 'Import the key of the database it comes from with wa_import_key(), or run wa_configure() again.' END
     FROM secrets AS s
     UNION ALL
     SELECT 1, 11, 'Meta unreachable', u.detail, 'No connection to the Graph API; messages wait and nothing is lost.',
-           'Check name resolution, firewall and proxy from this server to ' || coalesce(current_setting('whatsapp_pg.graph_url', true), 'the Graph API') || '.'
+           format('Check name resolution, firewall and proxy from this server to %s.',
+                  coalesce(current_setting('whatsapp_pg.graph_url', true), 'the Graph API'))
     FROM (SELECT w.note AS detail FROM worker AS w WHERE w.note LIKE 'Meta cannot be reached%'
           UNION ALL
           SELECT DISTINCT ON (h.error_code) h.error_message FROM heads AS h
           WHERE h.error_code = 'unreachable' AND h.updated_at > now() - interval '15 minutes'
           LIMIT 1) AS u
     UNION ALL
-    SELECT 1, 12, 'token refused', format('Organizer %s, code %s, since %s: %s', h.user_id, h.code, date_trunc('second', h.held_at), h.reason),
+    SELECT 1, 12, 'token refused',
+           format('Organizer %s, code %s, since %s: %s', h.user_id, h.code, date_trunc('second', h.held_at), h.reason),
            'Meta does not take the account''s access token: nothing of this organizer leaves.',
            format('Make a new token and store it: SELECT wa_configure(user_id => %L, …). That ends the hold.', h.user_id)
     FROM holds AS h WHERE h.is_token AND h.source = 'meta'
@@ -177,8 +191,7 @@ WITH RECURSIVE here AS (
                   @extschema@.whatsapp_hold_end(h.scope, h.source, h.until), coalesce(', code ' || h.code, ''), h.reason),
            CASE h.source WHEN 'person' THEN coalesce(h.held_by, 'Somebody') || ' paused it: what it means stays queued.'
                          ELSE 'Meta refused, and until this is over what it concerns stays back.' END,
-           coalesce('To end it by hand: ' || @extschema@.whatsapp_resume_call(h.user_id, h.scope, h.subject),
-                    'See what the reason says; it ends when Meta lets a message pass.')
+           'To end it by hand: ' || @extschema@.whatsapp_resume_call(h.user_id, h.scope, h.subject)
     FROM holds AS h WHERE NOT (h.is_token AND h.source = 'meta')
     UNION ALL
     SELECT 1, 14, 'copy', format('%s accounts belong to another database.', c.accounts),
@@ -190,11 +203,14 @@ WITH RECURSIVE here AS (
            format('To send: ALTER DATABASE %I RESET whatsapp_pg.mode (or ALTER SYSTEM, where it was set).', h.name)
     FROM here AS h WHERE h.mode = 'off'
     UNION ALL
-    SELECT 3, 16, 'only_to', format('whatsapp_pg.only_to names %s numbers.', cardinality(regexp_split_to_array(trim(h.only_to), '[\s,"]+'))),
-           'Messages to all other numbers stay queued.', format('To send to everybody: ALTER DATABASE %I RESET whatsapp_pg.only_to.', h.name)
+    SELECT 3, 16, 'only_to',
+           format('whatsapp_pg.only_to names %s numbers.', cardinality(regexp_split_to_array(trim(h.only_to), '[\s,"]+'))),
+           'Messages to all other numbers stay queued.',
+           format('To send to everybody: ALTER DATABASE %I RESET whatsapp_pg.only_to.', h.name)
     FROM here AS h WHERE h.only_to <> ''
     UNION ALL
-    SELECT CASE WHEN c.user_id IS NULL THEN 2 ELSE 3 END, 17, CASE WHEN c.user_id IS NULL THEN 'no account' ELSE 'account not active' END,
+    SELECT CASE WHEN c.user_id IS NULL THEN 2 ELSE 3 END, 17,
+           CASE WHEN c.user_id IS NULL THEN 'no account' ELSE 'account not active' END,
            format('Organizer %s has messages queued and %s.', o.user_id,
                   CASE WHEN c.user_id IS NULL THEN 'no row in whatsapp_config' ELSE 'an account that is ' || c.status END),
            CASE WHEN c.user_id IS NULL THEN 'They fail when their time comes.' ELSE 'They wait.' END,
@@ -219,11 +235,14 @@ WITH RECURSIVE here AS (
           WHERE q.status = 'sending' AND q.lease_until < clock_timestamp()) AS s WHERE s.messages > 0
     UNION ALL
     SELECT 2, 22, 'unknown outcomes',
-           format('Organizer %s: %s messages, the oldest since %s. Policy: %s.', u.user_id, u.messages, date_trunc('second', u.since), coalesce(c.on_unknown, 'none')),
+           format('Organizer %s: %s messages, the oldest since %s. Policy: %s.', u.user_id, u.messages,
+                  date_trunc('second', u.since), coalesce(c.on_unknown, 'none')),
            'Meta may have them or not, and has not reported in time.',
-           CASE c.on_unknown WHEN 'resend' THEN 'They are sent again only while Meta''s reports are known to arrive for this number. '
-                             WHEN 'fail' THEN 'They fail at the worker''s next look. ' ELSE '' END
-           || format('SELECT id, "to", since FROM whatsapp_messages WHERE state = ''unknown'' AND user_id = %L; to send one (again, perhaps): SELECT wa_retry(id, force => true). See wa_set_policy().', u.user_id)
+           CASE c.on_unknown
+               WHEN 'resend' THEN 'They are sent again only while Meta''s reports are known to arrive for this number. '
+               WHEN 'fail' THEN 'They fail at the worker''s next look. ' ELSE '' END
+           || format('SELECT id, "to", since FROM whatsapp_messages WHERE state = ''unknown'' AND user_id = %L; to send one '
+                     '(again, perhaps): SELECT wa_retry(id, force => true). See wa_set_policy().', u.user_id)
     FROM (SELECT q.user_id, count(*) AS messages, min(q.updated_at) AS since
           FROM @extschema@.whatsapp_queue AS q CROSS JOIN here AS h
           WHERE q.status = 'unknown' AND q.updated_at < now() - h.unknown_wait GROUP BY q.user_id) AS u
@@ -232,9 +251,11 @@ WITH RECURSIVE here AS (
     -- Sent more than a quarter of an hour ago, in the last day, and no word of anything so young.
     SELECT 2, 23, 'webhooks missing',
            format('Number %s of organizer %s sends, and %s.', c.phone_number_id, c.user_id,
-                  coalesce('the last message Meta reported on was sent at ' || date_trunc('second', p.status_seen_for), 'Meta has never reported on a message')),
+                  coalesce('the last message Meta reported on was sent at ' || date_trunc('second', p.status_seen_for),
+                           'Meta has never reported on a message')),
            'Nobody learns what was delivered, and unknown outcomes stay unknown.',
-           format('Let the web server hand Meta''s webhooks to wa_webhook_receive(body, signature), and subscribe the app: POST /%s/subscribed_apps, with the field messages.', c.business_account_id)
+           format('Let the web server hand Meta''s webhooks to wa_webhook_receive(body, signature), and subscribe the app: '
+                  'POST /%s/subscribed_apps, with the field messages.', c.business_account_id)
     FROM @extschema@.whatsapp_config AS c
     JOIN @extschema@.whatsapp_pacing AS p ON p.phone_number_id = c.phone_number_id
     WHERE c.status = 'active' AND p.next_free > now() - interval '1 day'
@@ -253,7 +274,8 @@ WITH RECURSIVE here AS (
     FROM tables AS t
     UNION ALL
     SELECT CASE WHEN EXISTS (SELECT FROM tables) THEN 2 ELSE 3 END, 31, 'old snapshot',
-           format('%s holds back VACUUM%s, %s transactions back.', z.who, coalesce(' since ' || date_trunc('second', z.since), ''), z.age),
+           format('%s holds back VACUUM%s, %s transactions back.', z.who,
+                  coalesce(' since ' || date_trunc('second', z.since), ''), z.age),
            'Dead rows of the queue cannot be removed while it lasts.', z.cure || ';'
     FROM horizons AS z
     WHERE z.since < now() - interval '1 hour' OR z.age > 1000000
@@ -285,7 +307,8 @@ WITH RECURSIVE here AS (
            n.meaning, n.what_to_do
     FROM numbered AS n WHERE n.n <= 20
     UNION ALL
-    SELECT 4, 0, 0, 'all is well', 'Nothing was found.', 'Worker, accounts, keys, limits, messages and tables are as they should be.', 'Nothing.'
+    SELECT 4, 0, 0, 'all is well', 'Nothing was found.',
+           'Worker, accounts, keys, limits, messages and tables are as they should be.', 'Nothing.'
     WHERE NOT EXISTS (SELECT FROM findings)
 )
 SELECT CASE a.rank WHEN 1 THEN 'critical' WHEN 2 THEN 'warning' WHEN 3 THEN 'notice' ELSE 'ok' END,

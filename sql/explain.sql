@@ -46,13 +46,13 @@ BEGIN ATOMIC
       AND (h.source = 'meta' OR h.until > pg_catalog.now())
       AND CASE h.scope
               WHEN 'account' THEN true
+              -- A message that names no language waits for a hold of any, as admission has it.
               WHEN 'template' THEN h.subject = message.template_name
-                  OR h.subject = message.template_name || '/' || coalesce(message.language, (
-                      SELECT c.default_language FROM whatsapp_config AS c WHERE c.user_id = message.user_id))
+                  OR h.subject = message.template_name || '/' || message.language
+                  OR (message.language IS NULL AND pg_catalog.split_part(h.subject, '/', 1) = message.template_name)
               WHEN 'category' THEN EXISTS (
                   SELECT FROM whatsapp_templates AS t
-                  WHERE t.user_id = message.user_id AND t.template_name = message.template_name
-                    AND t.language = coalesce(message.language, t.language) AND t.category = h.subject)
+                  WHERE t.user_id = message.user_id AND t.template_name = message.template_name AND t.category = h.subject)
               ELSE message.recipient_phone LIKE '+' || pg_catalog.ltrim(h.subject, '+') || '%' END
     UNION ALL
     -- A number that organizers share is held for all of them.
@@ -90,8 +90,8 @@ RETURN CASE WHEN scope IN ('event', 'task', 'campaign')
             WHEN scope = 'message' THEN pg_catalog.format('SELECT wa_resume(user_id => %L, id => %L)', user_id, subject)
             WHEN scope = 'template' THEN pg_catalog.format('SELECT wa_resume(user_id => %L, template_name => %L)',
                                                            user_id, pg_catalog.split_part(subject, '/', 1))
-            WHEN scope IN ('account', 'number') THEN pg_catalog.format('SELECT wa_resume(user_id => %L)', user_id) END;
-COMMENT ON FUNCTION whatsapp_resume_call (uuid, text, text) IS 'The statement that ends a hold; NULL for categories and countries, which end when Meta lets a message pass.';
+            ELSE pg_catalog.format('SELECT wa_resume(user_id => %L)', user_id) END;
+COMMENT ON FUNCTION whatsapp_resume_call (uuid, text, text) IS 'The statement that ends a hold.';
 
 CREATE OR REPLACE FUNCTION whatsapp_masked (phone text) RETURNS text
 LANGUAGE sql IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE SECURITY INVOKER
@@ -142,7 +142,9 @@ WITH message AS (
                      'to ' || @extschema@.whatsapp_masked(m.recipient_phone),
                      format('template %s (%s)', m.template_name, coalesce('language ' || m.language, 'no language named')),
                      format('priority %s', m.priority),
-                     'not before ' || to_char(nullif(m.scheduled_for, m.created_at), 'YYYY-MM-DD HH24:MI:SS TZ'),
+                     -- A retry moves it.
+                     'not before ' || to_char(CASE WHEN m.attempts = 0 AND m.scheduled_for > m.created_at THEN m.scheduled_for END,
+                                              'YYYY-MM-DD HH24:MI:SS TZ'),
                      'expires at ' || to_char(m.expires_at, 'YYYY-MM-DD HH24:MI:SS TZ'),
                      'event ' || m.event_id, 'task ' || m.task_id, 'campaign ' || m.campaign_id,
                      'idempotency key ' || m.idempotency_key)
@@ -165,8 +167,8 @@ WITH message AS (
                             WHEN l.status = 'unknown' THEN 'no answer, Meta may have it'
                             ELSE l.status END END,
            concat_ws('; ', 'HTTP ' || l.http_status, 'code ' || l.error_code || coalesce(' (' || l.name || ')', ''),
-                     l.error_message,
-                     CASE WHEN strpos(coalesce(l.error_message, ''), l.meaning) = 0 THEN l.meaning || ' ' || l.advice END,
+                     rtrim(l.error_message, '.'),
+                     CASE WHEN strpos(coalesce(l.error_message, ''), l.meaning) = 0 THEN rtrim(l.meaning || ' ' || l.advice, '.') END,
                      'Meta''s details: ' || CASE WHEN strpos(coalesce(l.error_message, ''), l.details) = 0 THEN l.details END,
                      'message id ' || l.meta_message_id, 'fbtrace_id ' || l.fbtrace_id, l.latency_ms || ' ms')
     FROM log AS l

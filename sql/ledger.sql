@@ -11,7 +11,6 @@ CREATE TABLE whatsapp_ledger (
     at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
     is_sum boolean NOT NULL DEFAULT false
 );
-CREATE INDEX whatsapp_ledger_account ON whatsapp_ledger (user_id, day);
 CREATE UNIQUE INDEX whatsapp_ledger_sum ON whatsapp_ledger (user_id, day, state, cause) WHERE is_sum;
 CREATE INDEX whatsapp_ledger_fresh ON whatsapp_ledger (at) WHERE NOT is_sum;
 COMMENT ON TABLE whatsapp_ledger IS 'Per organizer, day of entry (UTC) and state: how many messages came into the state (positive) or left it (negative), and by what. open: queued or sending. is_sum: the sum of older lines.';

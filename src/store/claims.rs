@@ -149,21 +149,23 @@ pub struct Claimed {
     pub retry_count: i32,
 }
 
-/// Claims these messages, as far as they are still queued and nobody else holds them.
+/// Claims these messages, as far as they are still queued and nobody else holds them. The status is a parameter, here and
+/// in [`record`]: as a literal it would let the planner take a partial index for the primary key, and read all of it.
 pub fn claim(ids: Vec<Uuid>, lease: i64, lease_until: Timestamp, now: Timestamp) -> Result<HashMap<[u8; 16], Claimed>> {
     const SQL: &str = "
         WITH free AS (
             SELECT q.id FROM unnest($1::uuid[]) AS w (id) JOIN @extschema@.whatsapp_queue AS q ON q.id = w.id
-            WHERE q.status = 'queued' FOR UPDATE OF q SKIP LOCKED
+            WHERE q.status = $5 FOR UPDATE OF q SKIP LOCKED
         )
         UPDATE @extschema@.whatsapp_queue AS q
         SET status = 'sending', lease = $2, lease_until = $3, updated_at = $4
         FROM free AS f WHERE q.id = f.id
         RETURNING q.id, q.template_variables::text, q.retry_count";
-    let rows = store::write(SQL, &[ids.into(), lease.into(), lease_until.into(), now.into()], |row| {
-        let claimed = Claimed { variables: row.get(2)?, retry_count: row.get(3)? };
-        Ok((*row.get::<Uuid>(1)?.as_bytes(), claimed))
-    })?;
+    let rows =
+        store::write(SQL, &[ids.into(), lease.into(), lease_until.into(), now.into(), "queued".into()], |row| {
+            let claimed = Claimed { variables: row.get(2)?, retry_count: row.get(3)? };
+            Ok((*row.get::<Uuid>(1)?.as_bytes(), claimed))
+        })?;
     Ok(rows.into_iter().collect())
 }
 
@@ -202,7 +204,7 @@ pub struct Outcome {
 
 /// Records the outcomes of rows in one state: the new state, a line in the log, and one in the ledger.
 macro_rules! record {
-    ($before:literal, $ledger:literal, $which:literal) => {
+    ($ledger:literal, $which:literal) => {
         concat!(
             "WITH done AS (
                 UPDATE @extschema@.whatsapp_queue AS q
@@ -218,7 +220,7 @@ macro_rules! record {
                             $14::int[], $15::uuid[])
                      AS o (id, lease, status, log_status, at, again_at, counts, message_id, error_code, error, details,
                            http_status, fbtrace_id, latency_ms, log_id)
-                WHERE q.id = o.id AND q.lease = o.lease AND q.status = '", $before, "' AND ", $which, "
+                WHERE q.id = o.id AND q.lease = o.lease AND q.status = $16 AND ", $which, "
                 RETURNING q.user_id, q.created_at, coalesce(q.attempts, q.retry_count + 1 - o.counts) AS attempt, o.*
             ), booked AS (
                 INSERT INTO @extschema@.whatsapp_ledger (user_id, day, state, change, cause)
@@ -242,9 +244,9 @@ macro_rules! record {
 /// An answer that comes after the row was declared unknown still counts, as long as nobody claimed it anew.
 /// Answers how many were recorded.
 pub fn record(outcomes: &[Outcome]) -> Result<u64> {
-    const IN_TIME: &str = record!("sending", "open", "true");
+    const IN_TIME: &str = record!("open", "true");
     // What has just been recorded as unknown is not late.
-    const LATE: &str = record!("unknown", "unknown", "o.status <> 'unknown'");
+    const LATE: &str = record!("unknown", "o.status <> 'unknown'");
     macro_rules! column {
         ($field:ident) => {
             outcomes.iter().map(|each| each.$field.clone()).collect::<Vec<_>>().into()
@@ -252,28 +254,31 @@ pub fn record(outcomes: &[Outcome]) -> Result<u64> {
     }
     let text =
         |pick: fn(&Outcome) -> &'static str| outcomes.iter().map(|each| pick(each).to_owned()).collect::<Vec<_>>();
-    let args = [
-        column!(id),
-        column!(lease),
-        text(|each| each.status).into(),
-        text(|each| each.log_status).into(),
-        column!(at),
-        column!(again_at),
-        outcomes.iter().map(|each| i32::from(each.counts)).collect::<Vec<_>>().into(),
-        column!(message_id),
-        column!(error_code),
-        column!(error),
-        column!(details),
-        column!(http_status),
-        column!(fbtrace_id),
-        column!(latency_ms),
-        ids::several(outcomes.len()).into(),
-    ];
-    let recorded = store::execute(IN_TIME, &args)?;
+    let args = |status: &'static str| {
+        [
+            column!(id),
+            column!(lease),
+            text(|each| each.status).into(),
+            text(|each| each.log_status).into(),
+            column!(at),
+            column!(again_at),
+            outcomes.iter().map(|each| i32::from(each.counts)).collect::<Vec<_>>().into(),
+            column!(message_id),
+            column!(error_code),
+            column!(error),
+            column!(details),
+            column!(http_status),
+            column!(fbtrace_id),
+            column!(latency_ms),
+            ids::several(outcomes.len()).into(),
+            status.into(),
+        ]
+    };
+    let recorded = store::execute(IN_TIME, &args("sending"))?;
     if recorded == outcomes.len() as u64 {
         return Ok(recorded);
     }
-    Ok(recorded + store::execute(LATE, &args)?)
+    Ok(recorded + store::execute(LATE, &args("unknown"))?)
 }
 
 /// Runs that hold rows in `sending`, by the number in the upper part of their leases; None for rows without a lease.

@@ -95,6 +95,7 @@ pub fn apply(organizers: Vec<Uuid>, reports: &[Report]) -> Result<Vec<Failed>> {
         WHERE q.id = r.queue_id AND q.user_id = ANY ($2)
           AND (q.status = 'unknown' OR (q.status = 'queued' AND q.error_code = 'resent')
                OR (q.status = 'failed' AND q.error_code = 'outcome_unknown'))";
+    // It may come before our own record of the first attempt, which then finds the row final.
     const FAILED: &str = "
         UPDATE @extschema@.whatsapp_queue AS q
         SET status = 'failed', updated_at = now(), meta_message_id = coalesce(q.meta_message_id, r.message_id),
@@ -104,7 +105,8 @@ pub fn apply(organizers: Vec<Uuid>, reports: &[Report]) -> Result<Vec<Failed>> {
               WHERE s.status = 'failed' ORDER BY s.queue_id) AS r
         WHERE q.id = r.queue_id AND q.user_id = ANY ($2)
           AND (q.status = 'unknown' OR (q.status = 'sent' AND coalesce(q.meta_message_id, r.message_id) = r.message_id)
-               OR (q.status = 'queued' AND q.error_code = 'resent'))
+               OR (q.status = 'queued' AND q.error_code = 'resent')
+               OR (q.status = 'sending' AND q.attempts = 0))
         RETURNING q.user_id, q.recipient_phone, q.template_name, q.language,
                   (SELECT t.category FROM @extschema@.whatsapp_templates AS t
                    WHERE t.user_id = q.user_id AND t.template_name = q.template_name LIMIT 1), coalesce(r.code, 'failed')";

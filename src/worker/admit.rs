@@ -180,7 +180,7 @@ pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Res
     }
     let rules = Limits { daily_recipients: daily, holds: &holds, only_to: &settings.only_to };
     let mut desk = Desk::open(usage, &account.phone_number_id, rules, slice, now.0);
-    let mut choice = choose(&mut desk, organizer, request)?;
+    let mut choice = choose(&mut desk, organizer, request, slice.count)?;
     let lease_until = now.plus(lease_span(settings, request.horizon));
     let ids: Vec<Uuid> = choice.chosen.iter().map(|(due, _)| due.id).collect();
     let claimed = if ids.is_empty() { HashMap::new() } else { claims::claim(ids, request.lease, lease_until, now)? };
@@ -256,11 +256,11 @@ struct Choice {
 
 /// Chooses what leaves, and what fails, among what is due: as many as there are slots, looking further where messages are
 /// passed over.
-fn choose(desk: &mut Desk, organizer: &mut Organizer, request: &Request) -> Result<Choice> {
+fn choose(desk: &mut Desk, organizer: &mut Organizer, request: &Request, slots: u32) -> Result<Choice> {
     let mut choice = Choice { chosen: Vec::new(), reached: BTreeMap::new(), rest: Rest::More, note: None };
     let mut places = request.places.to_vec();
     let mut passed_over = 0_usize;
-    let mut at_most = request.wanted.max(1);
+    let mut at_most = slots;
     for _ in 0..STEPS {
         let due = claims::due(&request.organizer, &places, request.now, at_most)?;
         let is_all = due.len() < at_most as usize;
@@ -274,6 +274,9 @@ fn choose(desk: &mut Desk, organizer: &mut Organizer, request: &Request) -> Resu
                 Decision::Wait { .. } => passed_over += 1,
                 decision => choice.chosen.push((message, decision)),
             }
+        }
+        if !is_all && !desk.has_room() {
+            break;
         }
         if is_all {
             choice.rest = if passed_over > 0 { Rest::Held } else { Rest::Nothing };
@@ -294,8 +297,10 @@ fn choose(desk: &mut Desk, organizer: &mut Organizer, request: &Request) -> Resu
 }
 
 fn decide(desk: &mut Desk, organizer: &Organizer, message: &Due) -> Decision {
-    let (id, event) = (message.id.to_string(), message.event.map(|id| id.to_string()));
-    let (task, campaign) = (message.task.map(|id| id.to_string()), message.campaign.map(|id| id.to_string()));
+    // Only holds ask for ids.
+    let text = |id: Option<Uuid>| id.filter(|_| !organizer.holds.is_empty()).map(|id| id.to_string());
+    let id = text(Some(message.id)).unwrap_or_default();
+    let (event, task, campaign) = (text(message.event), text(message.task), text(message.campaign));
     desk.decide(&Candidate {
         id: &id,
         recipient: &message.recipient,
