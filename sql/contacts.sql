@@ -51,6 +51,8 @@ CREATE TABLE whatsapp_holds (
     held_by text,
     PRIMARY KEY (user_id, scope, subject, source)
 );
+-- Two organizers may share a number: what holds it for one holds it for both.
+CREATE INDEX whatsapp_holds_number ON whatsapp_holds (subject) WHERE scope = 'number';
 COMMENT ON TABLE whatsapp_holds IS 'What is held back, one row whatever the backlog: by Meta''s answers or by wa_pause(). The messages stay queued.';
 COMMENT ON COLUMN whatsapp_holds.user_id IS 'The organizer.';
 COMMENT ON COLUMN whatsapp_holds.scope IS 'What kind of thing is held: account, number, template, category, country, event, task, campaign, message.';

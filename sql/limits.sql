@@ -42,7 +42,7 @@ LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'wa_resume_wrapper';
 COMMENT ON FUNCTION wa_resume (uuid, uuid, uuid, uuid, uuid, text, text) IS
-'Ends holds, those of wa_pause() and those of Meta''s answers; with user_id alone those on the account and its number. For a recipient it also lifts the suppression of a number that could not be reached; what the person said about marketing stays. Parameters as wa_pause(). Answers how many holds ended. Errors: 22023, 22004, 42501.';
+'Ends holds, those of wa_pause() and those of Meta''s answers; with user_id alone those on the account, its number, categories and countries. For a recipient it also lifts the suppression of a number that could not be reached; what the person said about marketing stays. Parameters as wa_pause(). Answers how many holds ended. Errors: 22023, 22004, 42501.';
 
 CREATE OR REPLACE FUNCTION wa_set_policy (
     user_id uuid,

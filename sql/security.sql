@@ -156,7 +156,7 @@ BEGIN
         WHERE p.pronamespace = '@extschema@'::regnamespace
           AND p.proname IN ('wa_configure', 'wa_enqueue', 'wa_send', 'wa_cancel', 'wa_rate_ok', 'wa_rate_status',
                             'wa_eta', 'wa_pause', 'wa_resume', 'wa_set_policy', 'wa_retry', 'wa_wait', 'wa_explain',
-                            'wa_error_rules', 'wa_is_operator', 'wa_my_organizers')
+                            'wa_error_rules', 'wa_held_copies', 'whatsapp_holds_on', 'whatsapp_hold_end', 'wa_is_operator', 'wa_my_organizers')
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', each, role);
     END LOOP;

@@ -218,6 +218,24 @@ fn what_is_done_by_hand_with_triggers_in_force_is_no_damage() {
 }
 
 #[test]
+fn what_was_sent_again_on_purpose_is_no_duplicate() {
+    let simulator = simulator();
+    let database = Cluster::shared().database_sending_to(&simulator);
+    let mut session = database.connect();
+    let organizer = Organizer::create(&mut session);
+    let id = organizer.enqueue(&mut session, &numbers(1))[0];
+    organizer.wait_for_count(&mut session, "sent", 1);
+
+    // As when Meta reports later that it could not deliver.
+    session.run("UPDATE whatsapp_queue SET status = 'failed', error_code = '131026'");
+    session.execute_with("SELECT wa_retry($1)", &[&id]);
+    organizer.wait_for_count(&mut session, "sent", 1);
+
+    assert_eq!(simulator.accepted(&id.to_string()), 2);
+    assert_eq!(wrong(&mut session, true), BTreeSet::new());
+}
+
+#[test]
 fn the_audit_works_in_a_read_only_transaction_and_refuses_null() {
     let database = Cluster::shared().database();
     let mut session = database.connect();

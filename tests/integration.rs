@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod audit;
 mod batch;
 mod copies;
 mod ddl;
+mod doctor;
 mod enqueue;
+mod explain;
 mod fanout;
 mod install;
 mod outcomes;

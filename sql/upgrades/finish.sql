@@ -1,8 +1,9 @@
 -- The end of every upgrade script: what a dump must contain in addition, the privileges of the roles the DBA named, and
 -- the rows that are there as the first line of the ledger.
 
-SELECT pg_catalog.pg_extension_config_dump(t.name::pg_catalog.regclass, '')
-FROM pg_catalog.unnest(ARRAY['whatsapp_usage', 'whatsapp_contacts', 'whatsapp_holds']) AS t (name);
+SELECT pg_catalog.pg_extension_config_dump('whatsapp_usage', '');
+SELECT pg_catalog.pg_extension_config_dump('whatsapp_contacts', '');
+SELECT pg_catalog.pg_extension_config_dump('whatsapp_holds', '');
 
 INSERT INTO whatsapp_ledger (user_id, day, state, change, cause)
 SELECT q.user_id, (q.created_at AT TIME ZONE 'UTC')::date, whatsapp_ledger_state(q.status), pg_catalog.count(*), 'insert'

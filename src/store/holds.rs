@@ -187,14 +187,14 @@ pub fn pause(what: &Subject, until: Timestamp, reason: &str, by: &str) -> Result
     store::execute(SQL, &args).map(drop)
 }
 
-/// Ends holds, Meta's and people's. Holding an account holds its number too, so resuming it resumes both. Answers how
-/// many holds ended.
+/// Ends holds, Meta's and people's. Resuming an account resumes its number, categories and countries too, which cannot be
+/// named by themselves. Answers how many holds ended.
 pub fn resume(what: &Subject) -> Result<u64> {
     const SQL: &str = "
         DELETE FROM @extschema@.whatsapp_holds AS h
         WHERE h.user_id = $1
           AND ((h.scope = $2 AND (h.subject = $3 OR (h.scope = 'template' AND split_part(h.subject, '/', 1) = $3)))
-               OR ($2 = 'account' AND h.scope = 'number'))";
+               OR ($2 = 'account' AND h.scope IN ('number', 'category', 'country')))";
     store::execute(SQL, &[what.organizer.into(), what.scope.as_str().into(), what.subject.as_str().into()])
 }
 

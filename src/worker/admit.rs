@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloud_api::admission::{Candidate, Decision, Desk, Limits};
+use cloud_api::holds::Holding;
 use cloud_api::pacing::{Pace, Slice};
 use cloud_api::template::Template;
 use cloud_api::throttle;
@@ -149,15 +150,21 @@ pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Res
         Ok(sending) => sending.clone(),
         Err(reason) => return Ok(Grant::nothing(now.plus(LOOK_AGAIN), Some(reason.clone()))),
     };
-    let holds = organizer.holds.clone();
-    if let Some(hold) = limits::holds_everything(&holds, now) {
-        let ready_at = Timestamp(hold.until_us).min(now.plus(LOOK_AGAIN));
-        return Ok(Grant::nothing(ready_at, Some(format!("organizer {}: {}", request.organizer, hold.reason))));
+    if let Some(grant) = stopped(organizer, request) {
+        return Ok(grant);
     }
     let account = organizer.account.clone();
     let Some(locked) = admission::lock(&account.phone_number_id, &account.portfolio)? else {
         return Ok(Grant::nothing(now.plus(BUSY), None));
     };
+    if organizer.holds.iter().any(|hold| hold.at(now.0) == Holding::Probes) {
+        // Another worker may be trying a message just now: under the lock it shows.
+        organizer.holds = holds::active(&request.organizer, &account.phone_number_id)?;
+        if let Some(grant) = stopped(organizer, request) {
+            return Ok(grant);
+        }
+    }
+    let holds = organizer.holds.clone();
     let daily = tier.daily_recipients();
     let usage = book.as_of(&account.portfolio, locked.last_slice, daily.is_some(), now)?;
     let mut wanted = request.wanted.min(settings.batch_size);
@@ -229,6 +236,13 @@ pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Res
         }
     }
     Ok(grant)
+}
+
+/// Nothing, when everything of the organizer is held.
+fn stopped(organizer: &Organizer, request: &Request) -> Option<Grant> {
+    let hold = limits::holds_everything(&organizer.holds, request.now)?;
+    let ready_at = Timestamp(hold.until_us).min(request.now.plus(LOOK_AGAIN));
+    Some(Grant::nothing(ready_at, Some(format!("organizer {}: {}", request.organizer, hold.reason))))
 }
 
 fn reserve(pace: Pace, locked: &Locked, request: &Request, wanted: u32) -> Slice {
