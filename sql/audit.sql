@@ -28,9 +28,11 @@ WITH texts (place, check_name, is_right, is_wrong) AS (VALUES
     (10, 'outcome', 'Every failed or unknown message has its reason in the log.',
      'Messages that failed or are of unknown outcome and have no log at all: the lines were removed, or the status was changed by hand.')
 ), books AS MATERIALIZED (
-    SELECT l.user_id, l.day, l.state, sum(l.change)::bigint AS messages,
-           sum(l.change) FILTER (WHERE l.cause IN ('insert', 'delete', 'truncate'))::bigint AS entered
-    FROM @extschema@.whatsapp_ledger AS l GROUP BY l.user_id, l.day, l.state
+    SELECT l.user_id, l.day, m.state, sum(m.change)::bigint AS messages,
+           sum(m.change) FILTER (WHERE l.cause IN ('insert', 'delete', 'truncate'))::bigint AS entered
+    FROM @extschema@.whatsapp_ledger AS l
+    CROSS JOIN LATERAL (VALUES (l.state, l.change), (l.taken_from, -l.change)) AS m (state, change)
+    WHERE m.state IS NOT NULL GROUP BY l.user_id, l.day, m.state
 ), open_rows AS (
     -- Through the partial indexes: the cost is that of what is open, whatever else the table holds.
     SELECT r.user_id, sum(r.messages)::bigint AS messages

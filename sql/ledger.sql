@@ -9,11 +9,13 @@ CREATE TABLE whatsapp_ledger (
     change bigint NOT NULL,
     cause text NOT NULL CHECK (cause IN ('insert', 'delete', 'truncate', 'update', 'worker')),
     at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
-    is_sum boolean NOT NULL DEFAULT false
+    is_sum boolean NOT NULL DEFAULT false,
+    taken_from text CHECK (taken_from IN ('open', 'unknown', 'sent', 'failed', 'cancelled'))
 );
-CREATE UNIQUE INDEX whatsapp_ledger_sum ON whatsapp_ledger (user_id, day, state, cause) WHERE is_sum;
+CREATE UNIQUE INDEX whatsapp_ledger_sum ON whatsapp_ledger (user_id, day, state, cause, taken_from) NULLS NOT DISTINCT
+    WHERE is_sum;
 CREATE INDEX whatsapp_ledger_fresh ON whatsapp_ledger (at) WHERE NOT is_sum;
-COMMENT ON TABLE whatsapp_ledger IS 'Per organizer, day of entry (UTC) and state: how many messages came into the state (positive) or left it (negative), and by what. open: queued or sending. is_sum: the sum of older lines.';
+COMMENT ON TABLE whatsapp_ledger IS 'Per organizer, day of entry (UTC) and state: how many messages came into the state (positive) or left it (negative), and by what. open: queued or sending. taken_from: the state they left for it, so that the worker needs one line for both. is_sum: the sum of older lines.';
 
 CREATE OR REPLACE FUNCTION whatsapp_ledger_state (status text) RETURNS text
 LANGUAGE sql IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE SECURITY INVOKER

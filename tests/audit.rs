@@ -133,7 +133,7 @@ fn planted_damage_of_each_kind_is_found() {
         (
             "a line of the worker's taken from the ledger",
             "DELETE FROM whatsapp_ledger WHERE cause = 'worker' AND state = 'failed'",
-            "ledger rows",
+            "open",
             "days",
         ),
         (

@@ -223,12 +223,12 @@ macro_rules! record {
                 WHERE q.id = o.id AND q.lease = o.lease AND q.status = $16 AND ", $which, "
                 RETURNING q.user_id, q.created_at, coalesce(q.attempts, q.retry_count + 1 - o.counts) AS attempt, o.*
             ), booked AS (
-                INSERT INTO @extschema@.whatsapp_ledger (user_id, day, state, change, cause)
-                SELECT d.user_id, (d.created_at AT TIME ZONE 'UTC')::date, m.state, sum(m.change), 'worker'
+                INSERT INTO @extschema@.whatsapp_ledger (user_id, day, state, change, cause, taken_from)
+                SELECT d.user_id, (d.created_at AT TIME ZONE 'UTC')::date,
+                       CASE d.status WHEN 'queued' THEN 'open' ELSE d.status END, count(*), 'worker', '", $ledger, "'
                 FROM done AS d
-                CROSS JOIN LATERAL (VALUES ('", $ledger, "', -1),
-                                           (CASE d.status WHEN 'queued' THEN 'open' ELSE d.status END, 1)) AS m (state, change)
-                GROUP BY 1, 2, 3 HAVING sum(m.change) <> 0
+                WHERE CASE d.status WHEN 'queued' THEN 'open' ELSE d.status END <> '", $ledger, "'
+                GROUP BY 1, 2, 3
             )
             INSERT INTO @extschema@.whatsapp_delivery_logs
                 (id, queue_id, user_id, status, \"timestamp\", meta_message_id, error_code, error_message, source, attempt,
@@ -295,12 +295,10 @@ macro_rules! find {
         concat!(
             "WITH gone AS (", $gone, " RETURNING q.id, q.user_id, q.created_at, q.status, q.attempts, q.updated_at, q.error_code, q.error_message),
              booked AS (
-                 INSERT INTO @extschema@.whatsapp_ledger (user_id, day, state, change, cause)
-                 SELECT g.user_id, (g.created_at AT TIME ZONE 'UTC')::date, m.state, sum(m.change), 'worker'
-                 FROM gone AS g
-                 CROSS JOIN LATERAL (VALUES ('", $before, "', -1),
-                                            (CASE g.status WHEN 'queued' THEN 'open' ELSE g.status END, 1)) AS m (state, change)
-                 GROUP BY 1, 2, 3 HAVING sum(m.change) <> 0
+                 INSERT INTO @extschema@.whatsapp_ledger (user_id, day, state, change, cause, taken_from)
+                 SELECT g.user_id, (g.created_at AT TIME ZONE 'UTC')::date,
+                        CASE g.status WHEN 'queued' THEN 'open' ELSE g.status END, count(*), 'worker', '", $before, "'
+                 FROM gone AS g GROUP BY 1, 2, 3
              )
              INSERT INTO @extschema@.whatsapp_delivery_logs
                  (queue_id, user_id, status, \"timestamp\", error_code, error_message, source, attempt)

@@ -76,16 +76,16 @@ impl Standing {
 
     /// When so many messages behind so many others will have left.
     pub fn eta(&self, ahead: u64, n: u64, not_before: Timestamp, now: Timestamp) -> Eta {
-        let held = self.stopped_by(now).map(|hold| hold.until_us);
-        let starts = held.unwrap_or(i64::MIN).max(not_before.0).max(self.next_free.0);
+        let starts = not_before.max(now).0;
+        let held = self.stopped_by(now).map_or(i64::MIN, |hold| hold.until_us).max(self.next_free.0);
         Backlog {
-            now_us: now.0,
+            now_us: starts,
             ahead,
             n,
             pace: self.pace,
             per_minute: self.limit,
             day: self.limit.map(|limit| DayLimit { limit, used: self.recipients, ends: &self.recipients_end }),
-            held_until: Some(starts).filter(|starts| *starts > now.0),
+            held_until: Some(held).filter(|held| *held > starts),
         }
         .eta()
     }

@@ -1,6 +1,6 @@
 //! One row of `whatsapp_queue`, for whoever decides about it.
 
-use pgrx::Uuid;
+use pgrx::{Uuid, pg_sys};
 
 use crate::error::Result;
 use crate::srf::Sink;
@@ -26,10 +26,10 @@ pub struct Message {
 pub fn find(id: &Uuid, lock: bool) -> Result<Option<Message>> {
     const LOOK: &str = "
         SELECT q.user_id, q.status, q.template_name, q.language, q.template_variables::text,
-               coalesce(q.xmin = pg_current_xact_id_if_assigned()::xid, false)
+               q.xmin::text::bigint
         FROM @extschema@.whatsapp_queue AS q WHERE q.id = $1";
     const LOCK: &str = "
-        SELECT q.user_id, q.status, q.template_name, q.language, q.template_variables::text, false
+        SELECT q.user_id, q.status, q.template_name, q.language, q.template_variables::text, 0::bigint
         FROM @extschema@.whatsapp_queue AS q WHERE q.id = $1 FOR UPDATE";
     // As a statement that writes, each look sees what has been committed meanwhile.
     let rows = store::write(if lock { LOCK } else { LOOK }, &[(*id).into()], |row| {
@@ -39,10 +39,16 @@ pub fn find(id: &Uuid, lock: bool) -> Result<Option<Message>> {
             template: row.get(3)?,
             language: row.opt(4)?,
             variables: row.get(5)?,
-            is_own: row.get(6)?,
+            is_own: u32::try_from(row.get::<i64>(6)?).is_ok_and(is_own),
         })
     })?;
     Ok(rows.into_iter().next())
+}
+
+/// Whether the current transaction, or a part of it that a savepoint began, has this id.
+fn is_own(transaction: u32) -> bool {
+    // SAFETY: looks at this backend's own transactions.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from_inner(transaction)) }
 }
 
 /// Queues a message again, with these variables if given, and writes into the log who did it.

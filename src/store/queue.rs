@@ -174,8 +174,9 @@ pub fn backlog(organizer: &Uuid) -> Result<u64> {
                 WHERE q.status = 'queued' AND q.user_id = $1 AND q.priority = p.priority AND q.scheduled_for <= now()
                 LIMIT $2) AS due
             LIMIT $2) AS counted";
-    const OPEN: &str = "SELECT coalesce(sum(l.change), 0)::bigint FROM @extschema@.whatsapp_ledger AS l
-                        WHERE l.user_id = $1 AND l.state = 'open'";
+    const OPEN: &str = "SELECT coalesce(sum(CASE WHEN l.state = 'open' THEN l.change ELSE -l.change END), 0)::bigint
+                        FROM @extschema@.whatsapp_ledger AS l
+                        WHERE l.user_id = $1 AND (l.state = 'open' OR l.taken_from = 'open')";
     let due = store::read(DUE, &[(*organizer).into(), COUNTED.into()], |row| row.get::<i64>(1))?.pop().unwrap_or(0);
     if due < COUNTED {
         return Ok(due.unsigned_abs());

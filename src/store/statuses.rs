@@ -118,11 +118,16 @@ pub fn apply(organizers: Vec<Uuid>, reports: &[Report]) -> Result<Vec<Failed>> {
         JOIN @extschema@.whatsapp_queue AS q ON q.id = r.queue_id AND q.user_id = ANY ($2)
         WHERE r.status IN ('delivered', 'read', 'played') AND c.user_id = q.user_id AND c.phone = q.recipient_phone
           AND c.undeliverable > 0";
+    // By when the message was attempted, not by when we heard of it: only a word about a later message means something.
+    // What a dead worker left has no time of its attempt and gives no sign.
     const SEEN: &str = "
         UPDATE @extschema@.whatsapp_pacing AS p SET status_seen_for = greatest(p.status_seen_for, s.at)
-        FROM (SELECT c.phone_number_id, max(coalesce(q.sent_at, q.updated_at)) AS at
-              FROM @extschema@.whatsapp_queue AS q JOIN @extschema@.whatsapp_config AS c ON c.user_id = q.user_id
-              WHERE q.id = ANY ($1) AND q.user_id = ANY ($2) AND q.attempts > 0 GROUP BY c.phone_number_id) AS s
+        FROM (SELECT c.phone_number_id, max(l.\"timestamp\" - coalesce(l.latency_ms, 0) * interval '1 millisecond') AS at
+              FROM @extschema@.whatsapp_queue AS q
+              JOIN @extschema@.whatsapp_config AS c ON c.user_id = q.user_id
+              JOIN @extschema@.whatsapp_delivery_logs AS l
+                ON l.queue_id = q.id AND l.source = 'send' AND l.status IN ('sent', 'unknown')
+              WHERE q.id = ANY ($1) AND q.user_id = ANY ($2) GROUP BY c.phone_number_id) AS s
         WHERE p.phone_number_id = s.phone_number_id
           AND (p.status_seen_for IS NULL OR p.status_seen_for < s.at - interval '1 second')";
     let ids: Vec<Uuid> = reports.iter().map(|report| report.queue_id).collect();
