@@ -13,8 +13,8 @@ use crate::error::{Error, Kind, Result};
 use crate::graph;
 use crate::secrets::{self, Column};
 use crate::settings::{Mode, Settings};
-use crate::store::config;
 use crate::store::limits::{self, Standing};
+use crate::store::{self, config};
 use crate::time::Timestamp;
 
 /// Holds that stop a part of what an organizer sends.
@@ -114,6 +114,9 @@ fn limits(user_id: Option<Uuid>) -> Result<Vec<Limit>> {
     let now = Timestamp::now();
     caller::as_owner(|| {
         let mut limits = vec![account_limit(&organizer)?];
+        if !store::installed()?.is_current() {
+            return Ok(limits);
+        }
         let Some(account) = config::account(&organizer)? else {
             return Ok(limits);
         };
@@ -140,6 +143,7 @@ fn limits(user_id: Option<Uuid>) -> Result<Vec<Limit>> {
 fn account_limit(organizer: &Uuid) -> Result<Limit> {
     let settings = Settings::current();
     let reason = match config::account(organizer)? {
+        _ if !store::installed()?.is_current() => Some(store::OUTDATED.to_owned()),
         _ if settings.mode == Mode::Off => Some("whatsapp_pg.mode is off".to_owned()),
         None => Some("WhatsApp is not configured for this organizer: run wa_configure()".to_owned()),
         Some(account) if !account.is_active => Some("the account is not active".to_owned()),

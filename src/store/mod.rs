@@ -147,6 +147,10 @@ pub struct Installed {
     name: CString,
 }
 
+/// What is due when the library is newer than the catalog.
+pub const OUTDATED: &str =
+    "the catalog is older than the library: nothing is sent until ALTER EXTENSION whatsapp_pg UPDATE has run";
+
 impl Installed {
     /// Whether the catalog is as new as this library. Until ALTER EXTENSION UPDATE has run, messages can be queued as before
     /// and nothing is sent.
@@ -163,7 +167,8 @@ pub fn installed() -> Result<Installed> {
     })
 }
 
-/// The extension in this database, if it is there. Remembered until it is dropped, made anew or its schema renamed.
+/// The extension in this database, if it is there. Remembered until it is dropped, made anew or its schema renamed; an old
+/// version is not remembered, because an update changes nothing else.
 pub fn find_installed() -> Result<Option<Installed>> {
     // SAFETY: a catalog look-up in a transaction; true: no error when it is missing.
     let oid = unsafe { pg_sys::get_extension_oid(c"whatsapp_pg".as_ptr(), true) };
@@ -174,6 +179,7 @@ pub fn find_installed() -> Result<Option<Installed>> {
     let known = STATEMENTS.with_borrow(|all| all.as_ref().map(|all| all.installed.clone()));
     if let Some(installed) = known
         && installed.oid == oid
+        && installed.is_current()
         && is_named(installed.namespace, &installed.name)
     {
         return Ok(Some(installed));

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cloud_api::gate::Gate;
 use cloud_api::holds::Hold;
 use cloud_api::pacing::Pace;
 use cloud_api::template::Template;
@@ -29,6 +30,7 @@ const BELIEVED: Duration = Duration::from_secs(1);
 pub struct Memory {
     organizers: HashMap<[u8; 16], (Instant, Option<Organizer>)>,
     books: HashMap<String, Book>,
+    gates: HashMap<String, Arc<Gate>>,
 }
 
 impl Memory {
@@ -63,7 +65,11 @@ impl Memory {
         let key = *id.as_bytes();
         if self.organizers.get(&key).is_none_or(|(read, _)| read.elapsed() >= BELIEVED) {
             let organizer = match config::account(id)? {
-                Some(account) => Some(Organizer::new(account)?),
+                Some(account) => {
+                    // A number keeps its gate for as long as the process lives.
+                    let gate = Arc::clone(self.gates.entry(account.phone_number_id.clone()).or_default());
+                    Some(Organizer::new(account, gate)?)
+                }
                 None => None,
             };
             self.organizers.insert(key, (Instant::now(), organizer));
@@ -96,8 +102,8 @@ pub struct Sending {
 }
 
 impl Organizer {
-    fn new(account: Account) -> Result<Self> {
-        let sending = sending(&account);
+    fn new(account: Account, gate: Arc<Gate>) -> Result<Self> {
+        let sending = sending(&account, gate);
         let holds = holds::active(&account.organizer, &account.phone_number_id)?;
         Ok(Self { account, sending, holds, stored: HashMap::new(), chosen: HashMap::new() })
     }
@@ -142,7 +148,7 @@ impl Organizer {
     }
 }
 
-fn sending(account: &Account) -> Result<Sending, String> {
+fn sending(account: &Account, gate: Arc<Gate>) -> Result<Sending, String> {
     let of = |reason: String| format!("organizer {}: {reason}", account.organizer);
     if !account.is_active {
         return Err(of("the account is not active".to_owned()));
@@ -153,6 +159,6 @@ fn sending(account: &Account) -> Result<Sending, String> {
     let tier = Tier::parse(&account.tier).map_err(|error| of(error.to_string()))?;
     let token =
         secrets::open(&account.organizer, Column::Token, &account.token).map_err(|error| of(error.one_line()))?;
-    let sender = Sender { phone_number_id: account.phone_number_id.clone(), token };
+    let sender = Sender { phone_number_id: account.phone_number_id.clone(), token, gate };
     Ok(Sending { sender: Arc::new(sender), tier, pace: Pace { per_second: account.per_second } })
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cloud_api::client::{Attempt, Call, Client};
+use cloud_api::gate::Gate;
 use cloud_api::phone::PhoneNumber;
 use cloud_api::template::Template;
 use keyring::Secret;
@@ -27,6 +28,8 @@ pub struct Sender {
     pub phone_number_id: String,
     /// The opened token.
     pub token: Secret,
+    /// Where its requests leave, one after the other.
+    pub gate: Arc<Gate>,
 }
 
 /// One message to send.
@@ -260,6 +263,7 @@ fn call(client: &Client, job: &Job, written: &AtomicBool) -> Event {
             token: job.sender.token.expose(),
             body: &body,
             written,
+            gate: Some((&job.sender.gate, job.least_gap)),
         }))),
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! A client must not be carried over a fork.
 
+use crate::gate::Gate;
 use crate::guard::{self, Limits, Stage};
 use crate::outcome::{Outcome, Phase, TransportError, parse_cut_response, parse_response};
 use crate::resolver::{CachingResolver, literal};
@@ -99,6 +100,8 @@ pub struct Call<'a> {
     /// Whoever swaps it first owns the call. A thread that swaps it to true and gets false back has *taken the call back*:
     /// nothing was and nothing will be written, and the call ends with [`TransportError::Revoked`].
     pub written: &'a AtomicBool,
+    /// The number's gate and how far apart requests leave through it; `None`: at once.
+    pub gate: Option<(&'a Gate, Duration)>,
 }
 
 /// What came of a call.
@@ -217,7 +220,7 @@ impl Client {
         };
         // A panic here would be a bug of a library: the message's fate is known all the same, and the thread lives on.
         let exchange = || catch_unwind(AssertUnwindSafe(|| self.exchange(request)));
-        let (result, stage) = guard::supervise(call.written, self.limits, exchange);
+        let (result, stage) = guard::supervise(call.written, call.gate, self.limits, exchange);
         match result {
             Ok(Ok(answer)) => self.attempt(answer, stage, start),
             Ok(Err(error)) => Attempt::without_answer(self.failed(stage, error), start),

@@ -4,6 +4,7 @@
 //! its thread from start to end: its state lives in the thread, and the connection ([`crate::transport`]) and the resolver
 //! ([`crate::resolver`]) ask here.
 
+use crate::gate::Gate;
 use scoped_tls::scoped_thread_local;
 use std::cell::Cell;
 use std::io;
@@ -51,23 +52,35 @@ struct Progress {
     stage: Stage,
     connect_by: Instant,
     end_by: Instant,
+    /// How far apart requests leave.
+    gap: Duration,
 }
 
 scoped_thread_local!(static WRITTEN: AtomicBool);
+scoped_thread_local!(static GATE: Gate);
 
 thread_local! {
     static PROGRESS: Cell<Option<Progress>> = const { Cell::new(None) };
 }
 
 /// Runs one call under its limits and tells how far it got.
-pub(crate) fn supervise<R>(written: &AtomicBool, limits: Limits, call: impl FnOnce() -> R) -> (R, Stage) {
+pub(crate) fn supervise<R>(
+    written: &AtomicBool,
+    gate: Option<(&Gate, Duration)>,
+    limits: Limits,
+    call: impl FnOnce() -> R,
+) -> (R, Stage) {
     let now = Instant::now();
     PROGRESS.set(Some(Progress {
         stage: Stage::Prepare,
         connect_by: now + limits.connect.min(limits.total),
         end_by: now + limits.total,
+        gap: gate.map_or(Duration::ZERO, |(_, gap)| gap),
     }));
-    let result = WRITTEN.set(written, call);
+    let result = WRITTEN.set(written, || match gate {
+        Some((gate, _)) => GATE.set(gate, call),
+        None => call(),
+    });
     let stage = PROGRESS.take().map_or(Stage::Prepare, |progress| progress.stage);
     (result, stage)
 }
@@ -88,7 +101,10 @@ pub(crate) fn begin_writing() -> Result<(), ureq::Error> {
         return Ok(());
     }
     // The one moment that decides whose call it is: see `Call::written`.
-    if WRITTEN.with(|written| written.swap(true, Ordering::SeqCst)) {
+    let leave = || !WRITTEN.with(|written| written.swap(true, Ordering::SeqCst));
+    let gap = PROGRESS.get().map_or(Duration::ZERO, |progress| progress.gap);
+    let has_left = if GATE.is_set() { GATE.with(|gate| gate.pass(gap, leave)) } else { leave() };
+    if !has_left {
         enter(Stage::Revoked);
         return Err(ureq::Error::Io(io::Error::other("taken back")));
     }

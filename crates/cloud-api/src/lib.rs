@@ -44,6 +44,7 @@ pub mod client;
 mod error_table;
 pub mod errors;
 pub mod eta;
+pub mod gate;
 mod guard;
 pub mod holds;
 pub mod message;

@@ -228,7 +228,7 @@ mod tests {
         let limits = Limits { connect: limit, total: limit };
         let timeout = NextTimeout::default();
         let ask = || resolver.resolve(&uri.parse().unwrap(), &Config::default(), timeout);
-        supervise(&AtomicBool::new(false), limits, ask).0.map(|addresses| addresses.iter().copied().collect())
+        supervise(&AtomicBool::new(false), None, limits, ask).0.map(|addresses| addresses.iter().copied().collect())
     }
 
     /// Pretends that everything known was learnt so long ago.

@@ -78,7 +78,8 @@ fn the_id_of_a_number_cannot_change_the_path() {
         [("../me", "%2E%2E%2Fme"), ("1?x=1#y", "1%3Fx%3D1%23y"), ("é\r\n", "%C3%A9%0D%0A"), ("..", "%2E%2E")]
     {
         let written = AtomicBool::new(false);
-        let attempt = client.send(&Call { phone_number_id: id, token: TOKEN, body: "{}", written: &written });
+        let attempt =
+            client.send(&Call { phone_number_id: id, token: TOKEN, body: "{}", written: &written, gate: None });
         assert!(is_accepted(&attempt.outcome));
         assert!(heads.recv().unwrap().starts_with(&format!("POST /v25.0/{path}/messages HTTP/1.1\r\n")));
     }
@@ -191,7 +192,7 @@ fn a_redirect_is_not_followed() {
 #[test]
 fn nothing_that_can_be_printed_contains_the_token() {
     let written = AtomicBool::new(false);
-    let call = Call { phone_number_id: "1", token: TOKEN, body: "personal", written: &written };
+    let call = Call { phone_number_id: "1", token: TOKEN, body: "personal", written: &written, gate: None };
     let server = Server::answering(answer("401 Unauthorized", "", ""));
     let client = server.client();
     let attempt = client.send(&call);

@@ -50,7 +50,8 @@ fn a_call_that_was_taken_back_writes_nothing() {
     });
     let written = AtomicBool::new(false);
     assert!(!written.swap(true, Ordering::SeqCst), "taken back before it started");
-    let attempt = server.client().send(&Call { phone_number_id: "1", token: TOKEN, body: "{}", written: &written });
+    let attempt =
+        server.client().send(&Call { phone_number_id: "1", token: TOKEN, body: "{}", written: &written, gate: None });
     assert_eq!(not_sent(attempt.outcome), TransportError::Revoked);
     assert_eq!(received.recv().unwrap(), b"");
 }
@@ -62,15 +63,20 @@ fn what_cannot_be_a_request_is_not_sent_and_not_shown() {
     let cases = [("", TOKEN), ("1", ""), ("1", "  "), ("1", "EAAG-very\nsecret"), ("1", "EAAG-very-secret\u{0}")];
     for (phone_number_id, token) in cases {
         let written = AtomicBool::new(false);
-        let attempt = client.send(&Call { phone_number_id, token, body: "{}", written: &written });
+        let attempt = client.send(&Call { phone_number_id, token, body: "{}", written: &written, gate: None });
         let error = not_sent(attempt.outcome);
         assert!(matches!(error, TransportError::BadRequest(_)), "{error:?}");
         assert!(!error.to_string().contains("secret"), "{error}");
         assert!(!written.load(Ordering::SeqCst));
     }
     let long = "9".repeat(70_000);
-    let attempt =
-        client.send(&Call { phone_number_id: &long, token: TOKEN, body: "{}", written: &AtomicBool::new(false) });
+    let attempt = client.send(&Call {
+        phone_number_id: &long,
+        token: TOKEN,
+        body: "{}",
+        written: &AtomicBool::new(false),
+        gate: None,
+    });
     assert!(matches!(not_sent(attempt.outcome), TransportError::BadRequest(_)));
     assert_eq!(server.connections(), 0);
 }

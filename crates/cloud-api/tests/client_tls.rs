@@ -173,8 +173,9 @@ fn until_the_handshake_is_done_another_thread_can_take_the_call_back() {
     let client = Client::new(https(&server, Some(pki.ca_pem))).unwrap();
     let written = AtomicBool::new(false);
     thread::scope(|scope| {
-        let call =
-            scope.spawn(|| client.send(&Call { phone_number_id: "1", token: TOKEN, body: "{}", written: &written }));
+        let call = scope.spawn(|| {
+            client.send(&Call { phone_number_id: "1", token: TOKEN, body: "{}", written: &written, gate: None })
+        });
         is_connected.recv().unwrap();
         assert!(!written.swap(true, Ordering::SeqCst), "nothing was written while the handshake is under way");
         go_on.send(()).unwrap();

@@ -131,8 +131,13 @@ pub fn hasty(base_url: &str) -> Client {
 /// Sends one message; the flag tells whether a byte may have left.
 pub fn send(client: &Client) -> (Attempt, bool) {
     let written = AtomicBool::new(false);
-    let attempt =
-        client.send(&Call { phone_number_id: "1234567890", token: TOKEN, body: r#"{"to":"+1"}"#, written: &written });
+    let attempt = client.send(&Call {
+        phone_number_id: "1234567890",
+        token: TOKEN,
+        body: r#"{"to":"+1"}"#,
+        written: &written,
+        gate: None,
+    });
     (attempt, written.load(Ordering::SeqCst))
 }
 
