@@ -212,6 +212,10 @@ chapter '8. The limits'
 show_sql "SELECT limit_name, allowed, used, remaining, wa_rate_ok(:'organizer') AS ok FROM wa_rate_status(:'organizer')
 WHERE used IS NOT NULL;"
 
+chapter '9. One message from its beginning to its end, and is anything missing?'
+show_list "SELECT what, details FROM wa_explain((SELECT id FROM whatsapp_queue WHERE retry_count > 0 LIMIT 1)) WHERE what <> 'the request';"
+show_sql "SELECT check_name, expected, found, ok FROM wa_audit(full => true);"
+
 stats=$(control GET stats)
 count_of() { grep -o "\"$1\":[0-9]*" <<<"$stats" | head -n 1 | cut -d: -f2; }
 printf '\n    The stand-in accepted %s messages, %s of them twice; the database says %s were sent. (%d s)\n' \

@@ -7,7 +7,7 @@ use harness::{Cluster, Organizer};
 use crate::enqueue::assert_explained;
 
 /// Name, default as `SHOW` prints it, unit.
-const SETTINGS: [(&str, &str, Option<&str>); 15] = [
+const SETTINGS: &[(&str, &str, Option<&str>)] = &[
     ("batch_size", "100", None),
     ("ca_file", "", None),
     ("connect_timeout", "5s", Some("ms")),
@@ -36,7 +36,7 @@ fn there_are_the_documented_settings_with_their_defaults_and_units() {
 
     let names: Vec<String> =
         session.values("SELECT name FROM pg_settings WHERE name LIKE 'whatsapp\\_pg.%' ORDER BY 1", &[]);
-    for (name, default, unit) in SETTINGS {
+    for &(name, default, unit) in SETTINGS {
         let name = format!("whatsapp_pg.{name}");
         assert!(names.contains(&name), "{name} is missing");
         assert!(documentation.contains(&name), "{name} is not in docs/settings.md");

@@ -99,6 +99,11 @@ fn configure(arguments: &Arguments) -> Result<Uuid> {
             )
             .hint("An operator may let two organizers share a number."));
         }
+        if caller != Caller::Operator && config::would_join(&organizer, portfolio_id, business_account_id)? {
+            return Err(Error::new(Kind::Privilege, "the account would share another organizer's messaging limit")
+                .detail("Unique recipients of 24 hours are counted per portfolio_id, or per business_account_id without one; another organizer's account has the same.")
+                .hint("An operator may let two organizers share a portfolio."));
+        }
         config::save(&Change {
             organizer,
             phone_number_id,

@@ -174,6 +174,24 @@ pub fn other_organizer_with(phone_number_id: &str, organizer: &Uuid) -> Result<O
     Ok(store::read(SQL, &[phone_number_id.into(), (*organizer).into()], |row| row.get(1))?.pop())
 }
 
+/// Whether an account that is now counted under this portfolio would come to share it with another organizer's.
+pub fn would_join(organizer: &Uuid, portfolio_id: Option<&str>, business_account_id: &str) -> Result<bool> {
+    const SQL: &str = "
+        WITH accounts AS (
+            SELECT c.user_id, c.portfolio_id,
+                   CASE WHEN c.portfolio_id IS NULL THEN 'account ' || c.business_account_id
+                        ELSE 'portfolio ' || c.portfolio_id END AS portfolio
+            FROM @extschema@.whatsapp_config AS c
+        ), wanted AS (
+            SELECT coalesce('portfolio ' || coalesce($2, (SELECT a.portfolio_id FROM accounts AS a WHERE a.user_id = $1)),
+                            'account ' || $3) AS portfolio
+        )
+        SELECT EXISTS (SELECT FROM accounts AS a, wanted AS w WHERE a.user_id <> $1 AND a.portfolio = w.portfolio)
+               AND NOT EXISTS (SELECT FROM accounts AS a, wanted AS w WHERE a.user_id = $1 AND a.portfolio = w.portfolio)";
+    let args = [(*organizer).into(), portfolio_id.into(), business_account_id.into()];
+    Ok(store::read(SQL, &args, |row| row.get(1))?.pop().unwrap_or(false))
+}
+
 /// Organizer, token and app secret of every account, as stored.
 pub fn secrets() -> Result<Vec<(Uuid, String, Option<String>)>> {
     const SQL: &str = "SELECT user_id, access_token_encrypted, app_secret_encrypted

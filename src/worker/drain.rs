@@ -444,7 +444,8 @@ impl Drain {
             };
             // What leaves costs what it costs; only what is passed over must not be gone over too often.
             let took = if grant.rest == Rest::Held || count == 0 { took } else { Duration::ZERO };
-            let progress = Progress { reached: grant.reached, rest: grant.rest, ready_at: grant.ready_at, took };
+            let progress =
+                Progress { reached: grant.reached, claimed: count, rest: grant.rest, ready_at: grant.ready_at, took };
             self.lanes.claimed(&organizer, &progress);
             self.leased.extend(grant.leases);
             if !grant.outcomes.is_empty() {

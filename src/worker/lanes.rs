@@ -20,12 +20,16 @@ use crate::worker::admit::Rest;
 const REFRESH: Duration = Duration::from_secs(1);
 /// Looks take at most one part in this many of the time.
 const SHARE: u32 = 20;
+/// Who could not be served for a while may be served so many messages more than the others afterwards, not everything he missed.
+const CREDIT: u64 = 200;
 
 /// What is known of the queue.
 #[derive(Default)]
 pub struct Lanes {
     organizers: HashMap<[u8; 16], Organizer>,
     turns: VecDeque<[u8; 16]>,
+    /// What the organizer served last had been served before: whoever has been served less comes first.
+    served: u64,
     next_due: Option<Timestamp>,
     is_stale: bool,
     looked: Option<(Instant, Duration)>,
@@ -36,6 +40,8 @@ struct Organizer {
     lanes: BTreeMap<std::cmp::Reverse<i32>, Place>,
     /// Admission has nothing to give before; asking again is allowed.
     ready_at: Timestamp,
+    /// Messages claimed, counted on from what the others had been served (start-time fair queueing).
+    served: u64,
     /// Only messages that are held are left, as far as has been looked.
     is_held: bool,
     /// When the organizer's queue was begun at the front, and how long what came after took.
@@ -53,6 +59,8 @@ impl Organizer {
 pub struct Progress {
     /// How far was looked.
     pub reached: Vec<Place>,
+    /// Messages claimed.
+    pub claimed: u32,
     /// What is left.
     pub rest: Rest,
     /// When to come back.
@@ -97,6 +105,7 @@ impl Lanes {
             let organizer = self.organizers.entry(key).or_insert_with(|| Organizer {
                 lanes: BTreeMap::new(),
                 ready_at: Timestamp::MIN,
+                served: self.served,
                 is_held: false,
                 begun: start,
                 took: Duration::ZERO,
@@ -131,10 +140,21 @@ impl Lanes {
         self.organizers.contains_key(organizer)
     }
 
-    /// Organizers with something due, in the order of their turns, that may be served now.
+    /// Organizers with something due that may be served now: who has been served least comes first, of equals whose turn
+    /// it is.
     pub fn ready(&self, now: Timestamp, at_most: usize) -> Vec<Uuid> {
-        let is_ready = |key: &&[u8; 16]| self.organizers.get(*key).is_some_and(|organizer| organizer.ready_at <= now);
-        self.turns.iter().filter(is_ready).take(at_most).map(|key| Uuid::from_bytes(*key)).collect()
+        let served = |key: &[u8; 16]| {
+            let organizer = self.organizers.get(key).filter(|organizer| organizer.ready_at <= now)?;
+            Some(self.start_of(organizer))
+        };
+        let mut ready: Vec<_> =
+            self.turns.iter().enumerate().filter_map(|(turn, key)| Some((served(key)?, turn, *key))).collect();
+        ready.sort_unstable();
+        ready.into_iter().take(at_most).map(|(_, _, key)| Uuid::from_bytes(key)).collect()
+    }
+
+    fn start_of(&self, organizer: &Organizer) -> u64 {
+        organizer.served.max(self.served.saturating_sub(CREDIT))
     }
 
     /// How many organizers could be served now.
@@ -151,6 +171,15 @@ impl Lanes {
     pub fn claimed(&mut self, organizer: &Uuid, progress: &Progress) {
         let key = *organizer.as_bytes();
         self.turns.retain(|other| *other != key);
+        if let Some(known) = self.organizers.get(&key)
+            && progress.claimed > 0
+        {
+            let start = self.start_of(known);
+            self.served = start;
+            if let Some(known) = self.organizers.get_mut(&key) {
+                known.served = start + u64::from(progress.claimed);
+            }
+        }
         if progress.rest == Rest::Nothing {
             self.organizers.remove(&key);
             self.is_stale = true;
