@@ -356,6 +356,31 @@ pub fn fail_unconfigured(organizer: &Uuid, now: Timestamp) -> Result<u64> {
     store::execute(SQL, &[(*organizer).into(), now.into()])
 }
 
+/// Messages of unknown outcome on which Meta reported while they were being sent, before it was clear that there would be
+/// no answer: they go where the report says. Reports older than a person's decision to send again are of no use.
+pub fn settle_reported(now: Timestamp) -> Result<u64> {
+    const SQL: &str = find!(
+        "UPDATE @extschema@.whatsapp_queue AS q
+         SET status = w.status, updated_at = $1, sent_at = CASE w.status WHEN 'sent' THEN w.at ELSE q.sent_at END,
+             meta_message_id = coalesce(q.meta_message_id, w.meta_message_id), error_code = w.error_code,
+             error_message = w.error_message
+         FROM @extschema@.whatsapp_queue AS u
+         CROSS JOIN LATERAL (
+             SELECT CASE l.status WHEN 'failed' THEN 'failed' ELSE 'sent' END AS status, l.\"timestamp\" AS at,
+                    l.meta_message_id, l.error_code, l.error_message
+             FROM @extschema@.whatsapp_delivery_logs AS l
+             WHERE l.queue_id = u.id AND l.source = 'webhook'
+               AND l.status IN ('sent', 'delivered', 'read', 'played', 'failed')
+               AND NOT EXISTS (SELECT FROM @extschema@.whatsapp_delivery_logs AS p
+                               WHERE p.queue_id = u.id AND p.source = 'person' AND p.\"timestamp\" > l.\"timestamp\")
+             ORDER BY l.status = 'failed', l.\"timestamp\" LIMIT 1) AS w
+         WHERE u.status = 'unknown' AND q.id = u.id AND q.status = 'unknown'",
+        "unknown",
+        "NULL"
+    );
+    store::execute(SQL, &[now.into()])
+}
+
 /// Applies the organizers' policies to messages of unknown outcome of which Meta has said nothing for so long: `fail`,
 /// or `resend` where a status for a later message has come from the number, so that silence means something. What may
 /// not be retried any more is left alone. Answers how many were queued again, and how many failed.

@@ -84,7 +84,8 @@ pub fn apply(organizers: Vec<Uuid>, reports: &[Report]) -> Result<Vec<Failed>> {
                           WHERE l.queue_id = q.id AND l.source = 'webhook' AND l.status = r.status
                             AND l.meta_message_id = r.message_id)
         ORDER BY q.id, r.message_id, r.status, r.at";
-    // Accepted after all: nobody knew, the policy gave up on it, or it was about to be sent again.
+    // Accepted after all: nobody knew, the policy gave up on it, or it was about to be sent again. What is being sent keeps
+    // its state: its outcome is about to be recorded, and `settle_reported` looks for what was reported meanwhile.
     const SENT: &str = "
         UPDATE @extschema@.whatsapp_queue AS q
         SET status = 'sent', sent_at = r.at, updated_at = now(), meta_message_id = r.message_id, error_code = NULL,
@@ -93,7 +94,7 @@ pub fn apply(organizers: Vec<Uuid>, reports: &[Report]) -> Result<Vec<Failed>> {
               FROM unnest($1::uuid[], $3::text[], $4::text[], $5::timestamptz[]) AS s (queue_id, message_id, status, at)
               WHERE s.status IN ('sent', 'delivered', 'read', 'played') ORDER BY s.queue_id, s.at) AS r
         WHERE q.id = r.queue_id AND q.user_id = ANY ($2)
-          AND (q.status = 'unknown' OR (q.status = 'queued' AND q.error_code = 'resent')
+          AND (q.status = 'unknown' OR (q.status = 'queued' AND q.attempts > 0)
                OR (q.status = 'failed' AND q.error_code = 'outcome_unknown'))";
     // It may come before our own record of the first attempt, which then finds the row final.
     const FAILED: &str = "

@@ -242,6 +242,9 @@ impl Drain {
                 }
                 self.gathering_since = None;
                 self.news.append(&mut news);
+                if effects.iter().any(|effect| matches!(effect, Effect::Mended { .. })) {
+                    self.forget_accounts();
+                }
                 self.take_up(grants);
                 Ok(true)
             }

@@ -39,7 +39,8 @@ pub fn rescue(own_run: i32) -> Result<()> {
     })
 }
 
-/// What time alone does to messages: those whose time is over fail, those of unknown outcome go by their organizer's policy.
+/// What happens to messages that nobody is sending: those whose time is over fail; those of unknown outcome go by what Meta
+/// has reported, else in time by their organizer's policy.
 /// True when something was queued again.
 pub fn settle(settings: &Settings) -> Result<bool> {
     tx::owner_transaction(|| {
@@ -48,6 +49,7 @@ pub fn settle(settings: &Settings) -> Result<bool> {
         }
         let now = Timestamp::now();
         claims::expire(now)?;
+        claims::settle_reported(now)?;
         let (resent, _) = claims::settle_unknown(now, settings.unknown_wait, settings.max_retries)?;
         Ok(resent > 0)
     })
