@@ -59,6 +59,17 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// The clock was set by so many microseconds.
+    pub fn move_times(&mut self, by_us: i64) {
+        match self {
+            Self::Stop(stop) => stop.until = stop.until.moved(by_us),
+            Self::Word { word: Word::Marketing(until), .. } => *until = until.moved(by_us),
+            Self::Word { .. } | Self::SlowNumber { .. } | Self::Mended { .. } => {}
+        }
+    }
+}
+
 /// What surrounds a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {

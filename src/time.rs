@@ -18,6 +18,11 @@ impl Timestamp {
         Self(unsafe { pg_sys::GetCurrentTimestamp() })
     }
 
+    /// This moment by a clock that was set by so many microseconds; the ends of time stay.
+    pub fn moved(self, by_us: i64) -> Self {
+        if matches!(self.0, i64::MIN | i64::MAX) { self } else { Self(self.0.saturating_add(by_us)) }
+    }
+
     /// This moment and so much later.
     pub fn plus(self, span: std::time::Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))

@@ -129,6 +129,12 @@ pub fn give(slice: Slice) -> Result<()> {
     store::execute(SQL, &args).map(drop)
 }
 
+/// Moves a number's first free moment, when it lies where no clock of ours can have written it. The caller holds the lock.
+pub fn set_next_free(phone_number_id: &str, next_free: Timestamp) -> Result<()> {
+    const SQL: &str = "UPDATE @extschema@.whatsapp_pacing SET next_free = $2 WHERE phone_number_id = $1";
+    store::execute(SQL, &[phone_number_id.into(), next_free.into()]).map(drop)
+}
+
 /// Inbound messages use up the number's throughput too (Meta: "Throughput").
 pub fn take_inbound(phone_number_id: &str, messages: u32, now: Timestamp, interval_us: i64) -> Result<()> {
     const SQL: &str = "UPDATE @extschema@.whatsapp_pacing

@@ -1,9 +1,14 @@
 //! What was written down of time when the clock is set: limits are about spans of true time, so the moments they look at are
 //! moved with the clock. Moments that people chose, such as a schedule or an expiry, stay what they are.
 
+use std::time::Duration;
+
 use crate::error::Result;
 use crate::store;
-use crate::time::Timestamp;
+use crate::time::{self, Timestamp};
+
+/// Nothing is written further ahead: slots reach a minute, and a rest after 130429 as long as Meta asks for.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// How the clock stood when a worker last looked.
 pub struct Standing {
@@ -13,11 +18,26 @@ pub struct Standing {
     pub offset_us: i64,
 }
 
-/// How the clock stood, locked until the end of the transaction; None when nobody has looked yet.
+/// Keys of the advisory lock: "wapg", and a number that is no run's.
+const LOCK: (i32, i32) = (0x7761_7067, -1);
+
+/// How the clock stood, when no worker is in a transaction that relies on it; None when nobody has looked yet.
 pub fn lock() -> Result<Option<Standing>> {
-    const SQL: &str = "SELECT boot_id, offset_us FROM @extschema@.whatsapp_clock FOR UPDATE";
+    const WAIT: &str = "SELECT pg_advisory_xact_lock($1, $2)";
+    const SQL: &str = "SELECT boot_id, offset_us FROM @extschema@.whatsapp_clock";
+    store::write(WAIT, &[LOCK.0.into(), LOCK.1.into()], |_| Ok(()))?;
     let rows = store::write(SQL, &[], |row| Ok(Standing { boot_id: row.get(1)?, offset_us: row.get(2)? }))?;
     Ok(rows.into_iter().next())
+}
+
+/// Whether the clock is still the one by which the times were written, and nobody is about to move them. It holds until
+/// the end of the transaction, but for a clock that is set in the middle of it.
+pub fn agrees() -> Result<bool> {
+    const SQL: &str =
+        "SELECT pg_try_advisory_xact_lock_shared($1, $2), (SELECT offset_us FROM @extschema@.whatsapp_clock)";
+    let rows = store::write(SQL, &[LOCK.0.into(), LOCK.1.into()], |row| Ok((row.get::<bool>(1)?, row.opt::<i64>(2)?)))?;
+    let known = rows.into_iter().next().and_then(|(is_free, known)| known.filter(|_| is_free));
+    Ok(known.is_some_and(|known| (time::clock_offset() - known).abs() <= time::CLOCK_TOLERANCE_US))
 }
 
 /// Writes down how the clock stands.
@@ -66,15 +86,18 @@ pub fn move_times(by_us: i64, now: Timestamp) -> Result<()> {
     if by_us < 0 { store::execute(QUEUED, &[by_us.into(), now.into()]).map(drop) } else { Ok(()) }
 }
 
-/// The machine started anew with an earlier clock: what seems to lie ahead is taken to have been just now.
+/// What lies further ahead than anything is written ahead was written by a clock that was wrong: it is taken to have been
+/// just now.
 pub fn bring_back(now: Timestamp) -> Result<()> {
     const USAGE: &str = "UPDATE @extschema@.whatsapp_usage SET starts = least(starts, $1), ends = $1 WHERE ends > $2";
     const RECIPIENTS: &str = "UPDATE @extschema@.whatsapp_recipients SET last_sent = $1 WHERE last_sent > $2";
-    const PACING: &str = "UPDATE @extschema@.whatsapp_pacing SET next_free = least(next_free, $2),
-                                 throttled_at = least(throttled_at, $1), status_seen_for = least(status_seen_for, $1)";
-    let soon = now.plus(std::time::Duration::from_secs(60));
+    const PACING: &str = "
+        UPDATE @extschema@.whatsapp_pacing
+        SET next_free = least(next_free, $2), throttled_at = least(throttled_at, $1),
+            status_seen_for = least(status_seen_for, $1)
+        WHERE greatest(next_free, throttled_at, status_seen_for) > $2";
     for sql in [USAGE, RECIPIENTS, PACING] {
-        store::execute(sql, &[now.into(), soon.into()])?;
+        store::execute(sql, &[now.into(), now.plus(AHEAD).into()])?;
     }
     Ok(())
 }

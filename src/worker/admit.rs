@@ -183,6 +183,9 @@ pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Res
     let pace = throttle::effective(locked.throttle, full.per_second, now.0);
     let slice = reserve(pace, &locked, request, wanted);
     if slice.count == 0 {
+        if slice.next_free_us != locked.next_free.0 {
+            admission::set_next_free(&account.phone_number_id, Timestamp(slice.next_free_us))?;
+        }
         return Ok(Grant::nothing(come_back(request, slice.next_free_us), None));
     }
     let rules = Limits { daily_recipients: daily, holds: &holds, only_to: &settings.only_to };

@@ -16,36 +16,34 @@ pub struct Clock {
 impl Clock {
     /// Looks at the clock; when it was set, moves the times with it and answers by how many microseconds.
     pub fn look(&mut self) -> Result<Option<i64>> {
-        let offset_us = clock_offset();
-        let is_first = self.offset_us.is_none();
-        if self.offset_us.is_some_and(|known| (offset_us - known).abs() <= CLOCK_TOLERANCE_US) {
+        if self.offset_us.is_some_and(|known| (clock_offset() - known).abs() <= CLOCK_TOLERANCE_US) {
             return Ok(None);
         }
-        let moved = tx::owner_transaction(|| agree(offset_us))?;
-        let before = self.offset_us.replace(offset_us);
+        let agreed = tx::owner_transaction(agree)?;
         // Another worker may have moved the times already; this process has to forget its own all the same.
-        Ok(before.map(|before| offset_us - before).or(moved).filter(|_| !is_first || moved.is_some()))
+        let own = self.offset_us.replace(agreed.offset_us).map(|before| agreed.offset_us - before);
+        Ok(own.or(agreed.moved_by_us))
     }
 }
 
+struct Agreed {
+    offset_us: i64,
+    moved_by_us: Option<i64>,
+}
+
 /// Compares with what the database knows, and moves times if nobody has done so yet.
-fn agree(offset_us: i64) -> Result<Option<i64>> {
-    let boot_id = boot_id();
-    let now = Timestamp::now();
-    let by_us = match clock::lock()? {
-        Some(known) if known.boot_id == boot_id => offset_us - known.offset_us,
-        Some(_) => {
-            clock::bring_back(now)?;
-            0
-        }
-        None => 0,
-    };
-    let is_set = by_us.abs() > CLOCK_TOLERANCE_US;
-    if is_set {
+fn agree() -> Result<Agreed> {
+    let known = clock::lock()?;
+    // Read under the lock: who waited for it would save a clock that has been set again meanwhile.
+    let (offset_us, now, boot_id) = (clock_offset(), Timestamp::now(), boot_id());
+    let by_us = known.filter(|known| known.boot_id == boot_id).map_or(0, |known| offset_us - known.offset_us);
+    let moved_by_us = Some(by_us).filter(|by_us| by_us.abs() > CLOCK_TOLERANCE_US);
+    if let Some(by_us) = moved_by_us {
         clock::move_times(by_us, now)?;
     }
+    clock::bring_back(now)?;
     clock::save(&Standing { boot_id, offset_us })?;
-    Ok(is_set.then_some(by_us))
+    Ok(Agreed { offset_us, moved_by_us })
 }
 
 /// Which start of which machine this is. Where the kernel does not tell, every process is taken for a new one.

@@ -15,10 +15,11 @@ use crate::graph;
 use crate::reactions::Effect;
 use crate::settings::{Mode, Settings};
 use crate::store::claims::{self, Outcome};
-use crate::store::{database, effects};
+use crate::store::{clock, database, effects};
 use crate::time::Timestamp;
 use crate::tx;
 use crate::worker::admit::{self, Grant, Lease, Request, Rest};
+use crate::worker::clock::Clock;
 use crate::worker::lanes::{Lanes, Progress};
 use crate::worker::memory::Memory;
 use crate::worker::pool::{Event, Job, Pool};
@@ -74,6 +75,7 @@ pub struct Drain {
     pool: Pool,
     run: i32,
     claims: i64,
+    clock: Clock,
     lanes: Lanes,
     memory: Memory,
     /// Outcomes not recorded yet, and since when.
@@ -113,6 +115,7 @@ impl Drain {
             pool,
             run,
             claims: 0,
+            clock: Clock::default(),
             lanes: Lanes::default(),
             memory: Memory::default(),
             outcomes: Vec::new(),
@@ -179,10 +182,26 @@ impl Drain {
         self.memory.clear();
     }
 
-    /// Says that the clock was set: what was thought of times is of no use.
-    pub fn clock_was_set(&mut self) {
+    /// Asks everybody again, as far as that costs little.
+    pub fn ask_again(&mut self) {
+        self.lanes.mark_stale();
+        self.lanes.ask_again();
+        self.memory.clear();
+    }
+
+    /// The clock was set by so many microseconds: what was thought of times is of no use, and what is not recorded yet moves.
+    fn clock_was_set(&mut self, by_us: i64) {
+        for outcome in &mut self.outcomes {
+            outcome.at = outcome.at.moved(by_us);
+            outcome.again_at = outcome.again_at.map(|at| at.moved(by_us));
+        }
+        for effect in &mut self.effects {
+            effect.move_times(by_us);
+        }
         self.forget_accounts();
         self.memory.distrust_books();
+        let seconds = by_us / 1_000_000;
+        self.news.push(format!("the clock was set by {seconds} s: the times that limits are counted by move with it"));
     }
 
     /// Claims nothing more, or goes on claiming; what it has is finished either way.
@@ -203,6 +222,9 @@ impl Drain {
     /// Does what there is to do now; false when there was nothing. After an error nothing is lost: outcomes are kept
     /// and recorded by a later turn.
     pub fn turn(&mut self) -> Result<bool> {
+        if let Some(by_us) = self.clock.look()? {
+            self.clock_was_set(by_us);
+        }
         self.gather();
         self.pool.grow();
         let now = Timestamp::now();
@@ -216,7 +238,7 @@ impl Drain {
         let mut news = Vec::new();
         let mut grants = Vec::new();
         let done = tx::owner_transaction(|| {
-            if !database::try_lock_queue()? {
+            if !database::try_lock_queue()? || !clock::agrees()? {
                 return Ok(false);
             }
             if !outcomes.is_empty() {

@@ -163,7 +163,7 @@ impl Loop {
 
     /// Everything that must be there before the queue can be worked on, and what is repeated at every poll.
     fn prepare(&mut self) -> Result<()> {
-        self.look_at_clock()?;
+        self.clock.look()?;
         let run = match self.run {
             Some(run) => run,
             None => *self.run.insert(rescue::begin_run()?),
@@ -172,7 +172,7 @@ impl Loop {
         if self.polled.is_none_or(|at| at.elapsed() >= Settings::current().poll_interval) {
             self.polled = Some(Instant::now());
             if let Some(drain) = &mut self.drain {
-                drain.forget_accounts();
+                drain.ask_again();
             }
             rescue::rescue(run)?;
             if rescue::settle(&Settings::current())?
@@ -186,18 +186,6 @@ impl Loop {
                 && matches!(look(), Ok(Some(_)))
             {
                 self.tell(&format!("usage cannot be written to the application's rate_limits: {}", error.one_line()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on as before when the clock was set, with all times moved.
-    fn look_at_clock(&mut self) -> Result<()> {
-        if let Some(by_us) = self.clock.look()? {
-            let seconds = by_us / 1_000_000;
-            self.tell(&format!("the clock was set by {seconds} s: the times that limits are counted by move with it"));
-            if let Some(drain) = &mut self.drain {
-                drain.clock_was_set();
             }
         }
         Ok(())
@@ -231,13 +219,7 @@ impl Loop {
             return false;
         };
         session::report_activity(Some("draining whatsapp_queue"));
-        // Before every turn: nothing may be claimed by a clock that has just been set.
-        let turned = self.clock.look().and_then(|by_us| {
-            if by_us.is_some() {
-                drain.clock_was_set();
-            }
-            drain.turn()
-        });
+        let turned = drain.turn();
         session::report_activity(None);
         session::report_statistics();
         match turned {

@@ -202,7 +202,14 @@ impl Lanes {
         self.next_due = Some(self.next_due.map_or(due, |known| known.min(due)));
     }
 
-    /// Admission is asked again for everybody: somebody may have mended what held him up, or the clock was set.
+    /// Admission is asked again for everybody.
+    pub fn ask_again(&mut self) {
+        for organizer in self.organizers.values_mut() {
+            organizer.ready_at = Timestamp::MIN;
+        }
+    }
+
+    /// The same, from the front of each queue: somebody may have mended what held him up, or the clock was set.
     pub fn release(&mut self) {
         for organizer in self.organizers.values_mut() {
             organizer.ready_at = Timestamp::MIN;

@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::settings::Settings;
-use crate::store::{admission, claims, database, holds, host, ledger, locks};
+use crate::store::{admission, claims, clock, database, holds, host, ledger, locks};
 use crate::time::Timestamp;
 use crate::tx;
 
@@ -59,6 +59,9 @@ pub fn settle(settings: &Settings) -> Result<bool> {
 pub fn tidy() -> Result<()> {
     tx::owner_transaction(|| {
         let now = Timestamp::now();
+        if clock::agrees()? {
+            clock::bring_back(now)?;
+        }
         admission::forget_usage(now)?;
         holds::forget_ended(now)?;
         ledger::sum_up(now)
