@@ -29,6 +29,7 @@ pub mod limits;
 pub mod locks;
 pub mod message;
 pub mod notices;
+pub mod outcomes;
 pub mod queue;
 pub mod reports;
 pub mod roles;

@@ -17,7 +17,8 @@ use crate::error::Result;
 use crate::reactions::Surroundings;
 use crate::settings::Settings;
 use crate::store::admission::{self, Book, Locked};
-use crate::store::claims::{self, Claimed, Due, Outcome, Place};
+use crate::store::claims::{self, Claimed, Due, Place};
+use crate::store::outcomes::{self, Outcome};
 use crate::store::{holds, limits};
 use crate::time::Timestamp;
 use crate::worker::memory::{Memory, Organizer, Sending};
@@ -142,7 +143,7 @@ impl Grant {
 pub fn admit(request: &Request, memory: &mut Memory, settings: &Settings) -> Result<Grant> {
     let now = request.now;
     let Some((organizer, book)) = memory.with_book(&request.organizer)? else {
-        let failed = claims::fail_unconfigured(&request.organizer, now)?;
+        let failed = outcomes::fail_unconfigured(&request.organizer, now)?;
         let rest = if failed == 0 { Rest::Nothing } else { Rest::More };
         return Ok(Grant { failed, rest, ..Grant::nothing(now, None) });
     };

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::graph;
 use crate::reactions::Effect;
 use crate::settings::{Mode, Settings};
-use crate::store::claims::{self, Outcome};
+use crate::store::outcomes::{self, Outcome};
 use crate::store::{clock, database, effects};
 use crate::time::Timestamp;
 use crate::tx;
@@ -242,7 +242,7 @@ impl Drain {
                 return Ok(false);
             }
             if !outcomes.is_empty() {
-                claims::record(&outcomes)?;
+                outcomes::record(&outcomes)?;
             }
             if !effects.is_empty() {
                 news = effects::apply(&effects, self.settings.notify_channel.as_deref(), now)?;

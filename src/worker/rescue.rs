@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::settings::Settings;
-use crate::store::{admission, claims, clock, database, holds, host, ledger, locks};
+use crate::store::{admission, claims, clock, database, holds, host, ledger, locks, outcomes};
 use crate::time::Timestamp;
 use crate::tx;
 
@@ -35,7 +35,7 @@ pub fn rescue(own_run: i32) -> Result<()> {
                 Some(_) => {}
             }
         }
-        claims::rescue(dead, without_lease, now).map(drop)
+        outcomes::rescue(dead, without_lease, now).map(drop)
     })
 }
 
@@ -48,9 +48,9 @@ pub fn settle(settings: &Settings) -> Result<bool> {
             return Ok(false);
         }
         let now = Timestamp::now();
-        claims::expire(now)?;
-        claims::settle_reported(now)?;
-        let (resent, _) = claims::settle_unknown(now, settings.unknown_wait, settings.max_retries)?;
+        outcomes::expire(now)?;
+        outcomes::settle_reported(now)?;
+        let (resent, _) = outcomes::settle_unknown(now, settings.unknown_wait, settings.max_retries)?;
         Ok(resent > 0)
     })
 }

@@ -11,7 +11,7 @@ use pgrx::Uuid;
 
 use crate::reactions::{self, Effect, Report};
 use crate::settings::Settings;
-use crate::store::claims::Outcome;
+use crate::store::outcomes::Outcome;
 use crate::time::Timestamp;
 use crate::worker::admit::Lease;
 use crate::worker::pool::{Answer, Event};
