@@ -192,7 +192,8 @@ pub fn fail_unconfigured(organizer: &Uuid, now: Timestamp) -> Result<u64> {
 }
 
 /// Messages of unknown outcome on which Meta reported while they were being sent, before it was clear that there would be
-/// no answer: they go where the report says. Reports older than a person's decision to send again are of no use.
+/// no answer: they go where the report says. Of a message that Meta accepted and failed, the failure
+/// counts. Reports older than a person's decision to send again are of no use.
 pub fn settle_reported(now: Timestamp) -> Result<u64> {
     const SQL: &str = find!(
         "UPDATE @extschema@.whatsapp_queue AS q
@@ -201,14 +202,17 @@ pub fn settle_reported(now: Timestamp) -> Result<u64> {
              error_message = w.error_message
          FROM @extschema@.whatsapp_queue AS u
          CROSS JOIN LATERAL (
-             SELECT CASE l.status WHEN 'failed' THEN 'failed' ELSE 'sent' END AS status, l.\"timestamp\" AS at,
-                    l.meta_message_id, l.error_code, l.error_message
+             SELECT CASE WHEN f.id IS NULL THEN 'sent' ELSE 'failed' END AS status, l.\"timestamp\" AS at,
+                    l.meta_message_id, f.error_code, f.error_message
              FROM @extschema@.whatsapp_delivery_logs AS l
+             LEFT JOIN @extschema@.whatsapp_delivery_logs AS f
+                    ON f.queue_id = u.id AND f.source = 'webhook' AND f.status = 'failed'
+                   AND f.meta_message_id = l.meta_message_id
              WHERE l.queue_id = u.id AND l.source = 'webhook'
                AND l.status IN ('sent', 'delivered', 'read', 'played', 'failed')
                AND NOT EXISTS (SELECT FROM @extschema@.whatsapp_delivery_logs AS p
                                WHERE p.queue_id = u.id AND p.source = 'person' AND p.\"timestamp\" > l.\"timestamp\")
-             ORDER BY l.status = 'failed', l.\"timestamp\" LIMIT 1) AS w
+             ORDER BY f.id IS NOT NULL, l.\"timestamp\" LIMIT 1) AS w
          WHERE u.status = 'unknown' AND q.id = u.id AND q.status = 'unknown'",
         "unknown",
         "NULL"
