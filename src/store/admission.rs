@@ -19,7 +19,7 @@ use crate::time::{self, Timestamp};
 const KEPT: Duration = Duration::from_secs(25 * 60 * 60);
 /// The seed's gate: never more than the tier's figure in this span.
 pub const MINUTE: Duration = Duration::from_secs(60);
-/// A portfolio without a daily limit needs only what one recipient's rate looks back on.
+/// What one recipient's rate looks back on; a portfolio without a daily limit needs no more.
 const RECENT: Duration = Duration::from_secs(10 * 60);
 
 /// A number's time and its portfolio's slices, locked.
@@ -160,11 +160,11 @@ impl Book {
         let since = now.minus(if with_day { KEPT } else { RECENT });
         if self.usage.is_none() || self.last_slice != Some(last_slice) {
             self.has_day = with_day;
-            let usage = self.usage.get_or_insert_with(|| Usage::known_since(since.0));
+            let usage = self.usage.get_or_insert_with(|| Usage::known_since(now.minus(RECENT).0));
             read(usage, portfolio, self.last_slice, with_day, since)?;
             self.last_slice = Some(last_slice);
         }
-        let usage = self.usage.get_or_insert_with(|| Usage::known_since(since.0));
+        let usage = self.usage.get_or_insert_with(|| Usage::known_since(now.minus(RECENT).0));
         usage.forget(now.0);
         Ok(usage)
     }

@@ -42,8 +42,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Nothing is known yet; what was given away since this moment is going to be replayed. At least
-    /// [`crate::pairs::SPAN_US`] back, or recipients would wait for nothing.
+    /// Nothing is known yet; what was given away since this moment is going to be replayed, and where there is a daily limit
+    /// what was given away in the day before it. At least [`crate::pairs::SPAN_US`] back, or recipients would wait for
+    /// nothing.
     #[must_use]
     pub fn known_since(known_since_us: i64) -> Self {
         Self { known_since_us, day: Recipients::new(), minute: VecDeque::new(), pairs: HashMap::new() }
@@ -62,7 +63,7 @@ impl Usage {
             if *written > 0 {
                 self.day.add(recipient, given.ends_us);
             }
-            if !given.phone_number_id.is_empty() {
+            if !given.phone_number_id.is_empty() && at >= self.known_since_us {
                 self.pairs
                     .entry(given.phone_number_id.to_owned())
                     .or_insert_with(|| Pairs::new(self.known_since_us))
