@@ -2,19 +2,22 @@
 #
 #   PG_CONFIG  the PostgreSQL installation to build for (15 to 18)
 #   KEEP=1     `make demo` leaves its server running and says how to reach and stop it
+#   SEED, KILLS  the first seed of `make chaos`, and how many kills at least (docs/chaos.md)
 #   QUICK=1    `make bench` takes fewer and smaller runs; ONLY="drain wake" measures some topics alone
 
 PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) $(shell command -v pg_config) \
                          /usr/lib/postgresql/15/bin/pg_config)
 KEEP ?=
 QUICK ?=
-export PG_CONFIG KEEP QUICK
+SEED ?=
+KILLS ?=
+export PG_CONFIG KEEP QUICK SEED KILLS
 
 # cargo-pgrx passes linker flags through --config, which RUSTFLAGS in the environment would silently replace.
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build install installed demo test unit integration bench lint fmt uninstall clean
+.PHONY: help setup setup-tests build install installed demo test unit integration chaos bench lint fmt uninstall clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +48,9 @@ unit: setup-tests ## Only the unit tests (no server)
 
 integration: setup-tests installed ## Only the integration tests (temporary servers, the installed extension)
 	@scripts/cargo.sh test -p whatsapp-pg-tests
+
+chaos: setup-tests installed ## Kill and break everything at random, then prove that nothing is lost or sent twice
+	@scripts/cargo.sh run -p whatsapp-pg-tests --bin chaos
 
 bench: installed ## Measure enqueue, drain, latency and memory; print the table
 	@scripts/cargo.sh build --release -p graph-simulator

@@ -19,6 +19,7 @@ use crate::programs::{finish, programs};
 use crate::scratch;
 use crate::session::Session;
 use crate::wait::{PATIENCE, wait_until};
+use crate::wall_clock::WallClock;
 
 /// The port only names the socket file: the directory is the cluster's own, so it cannot collide.
 pub(crate) const PORT: u16 = 5432;
@@ -54,6 +55,7 @@ pub enum Stop {
 pub struct Builder {
     settings: Vec<(String, String)>,
     own_identity: bool,
+    settable_clock: bool,
 }
 
 /// A server of our own. Stops, and its files vanish, when dropped.
@@ -62,6 +64,7 @@ pub struct Cluster {
     dir: PathBuf,
     settings: Mutex<Vec<(String, String)>>,
     server: Mutex<Option<Child>>,
+    clock: Option<WallClock>,
 }
 
 impl Builder {
@@ -86,6 +89,13 @@ impl Builder {
         self
     }
 
+    /// Gives the server a wall clock that [`Cluster::set_clock`] sets while it runs.
+    #[must_use]
+    pub fn settable_clock(mut self) -> Self {
+        self.settable_clock = true;
+        self
+    }
+
     /// Makes the cluster's files without starting it.
     pub fn create(self) -> Cluster {
         let dir = scratch::directory();
@@ -95,7 +105,10 @@ impl Builder {
         } else {
             copy_tree(template(), &data);
         }
-        Cluster::adopt(dir, self.settings)
+        let clock = self.settable_clock.then(|| WallClock::new(&dir));
+        let mut cluster = Cluster::adopt(dir, self.settings);
+        cluster.clock = clock;
+        cluster
     }
 
     /// Makes the cluster and starts it.
@@ -109,7 +122,7 @@ impl Builder {
 impl Cluster {
     /// A cluster to be described and started.
     pub fn builder() -> Builder {
-        Builder { settings: Vec::new(), own_identity: false }
+        Builder { settings: Vec::new(), own_identity: false, settable_clock: false }
     }
 
     /// The server that tests share when they need nothing special of it: the library is preloaded, each test
@@ -136,7 +149,7 @@ impl Cluster {
 
     /// Takes over a directory that has a cluster in `data`: copied, restored or upgraded.
     pub(crate) fn adopt(dir: PathBuf, settings: Vec<(String, String)>) -> Self {
-        Self { dir, settings: Mutex::new(settings), server: Mutex::new(None) }
+        Self { dir, settings: Mutex::new(settings), server: Mutex::new(None), clock: None }
     }
 
     /// Starts the server and waits until it lets clients in.
@@ -156,6 +169,9 @@ impl Cluster {
         let mut command = programs().command("postgres");
         command.arg("-D").arg(self.data()).stdin(std::process::Stdio::null());
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
+        }
         *self.lock_server() = Some(keeper::spawn(command).expect("the server's program runs"));
 
         let deadline = Instant::now() + 2 * PATIENCE;
@@ -204,18 +220,40 @@ impl Cluster {
     /// # Panics
     /// When `pid` is no child of this server.
     pub fn kill9_backend(&self, pid: i32) {
+        assert!(self.kill9_backend_if_alive(pid), "{pid} is no process of this server");
+    }
+
+    /// The same for a process that may end by itself any moment; false when it had.
+    pub fn kill9_backend_if_alive(&self, pid: i32) -> bool {
         const STARTED_OVER: &str = "all server processes terminated; reinitializing";
-        let crashes = |log: &str| log.matches(STARTED_OVER).count();
-        let before = crashes(&self.log());
-        assert!(self.children().contains(&pid), "{pid} is no process of this server");
+        let killed = format!("(PID {pid}) was terminated by signal 9");
+        let seen = self.log().len();
+        let news = |wanted: &str| self.log().get(seen..).is_some_and(|news| news.contains(wanted));
+        if !self.children().contains(&pid) {
+            return false;
+        }
         // SAFETY: kill has no memory effects; the pid was checked to be ours just now.
         unsafe { libc::kill(pid, libc::SIGKILL) };
+        wait_until(
+            "the process to be gone",
+            PATIENCE,
+            || if self.children().contains(&pid) { Err(pid) } else { Ok(()) },
+        );
+        // The server takes note of a process only after it is gone; one that ended by itself is no crash.
+        let until = Instant::now() + Duration::from_secs(2);
+        while !news(&killed) {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         wait_until("the server to start over", PATIENCE, || {
-            if crashes(&self.log()) > before { Ok(()) } else { Err(self.log_tail()) }
+            if news(STARTED_OVER) { Ok(()) } else { Err(self.log_tail()) }
         });
         wait_until("the server to let clients in", PATIENCE, || {
             self.connect_config("postgres").connect(postgres::NoTls).map(drop).map_err(|e| e.to_string())
         });
+        true
     }
 
     /// SIGKILL for the postmaster; returns when its children have noticed and gone too.
@@ -233,6 +271,14 @@ impl Cluster {
     pub fn configure(&self, name: &str, value: &str) {
         self.settings.lock().expect("no panic while held").push((name.into(), value.into()));
         self.write_settings();
+    }
+
+    /// Sets the server's wall clock so many seconds before (negative) or after the true time.
+    ///
+    /// # Panics
+    /// When the cluster was built without [`Builder::settable_clock`].
+    pub fn set_clock(&self, seconds: i64) {
+        self.clock.as_ref().expect("built with a settable clock").set(seconds);
     }
 
     /// Makes the running server read its files again.

@@ -8,6 +8,7 @@
 //! - [`cluster`] starts, stops and crashes servers; [`copies`] makes standbys, dumps and upgrades;
 //! - [`database`] gives each test a database of its own, [`session`] speaks SQL to it;
 //! - [`fixtures`] has the organizers and templates that most tests need;
+//! - [`relay`] is a wire that can be cut, [`wall_clock`] a server's clock that can be set;
 //! - [`arrivals`] says how densely messages arrived;
 //! - [`wait`] waits for a condition instead of sleeping.
 //!
@@ -23,13 +24,16 @@ pub mod fixtures;
 pub mod keeper;
 pub mod processes;
 pub mod programs;
+pub mod relay;
 pub mod scratch;
 pub mod session;
 pub mod wait;
+mod wall_clock;
 
 pub use arrivals::most_within;
 pub use cluster::{Cluster, Stop};
 pub use database::Database;
 pub use fixtures::Organizer;
+pub use relay::Relay;
 pub use session::{Refusal, Session};
 pub use wait::wait_until;
