@@ -160,9 +160,11 @@ impl Named<'_> {
         found.extend(tasks::organizers_of(task_id, event_id)?);
         found.sort_unstable_by_key(|organizer| *organizer.as_bytes());
         found.dedup();
+        // What is another organizer's does not exist for the caller.
+        found.retain(|organizer| caller.check_may_act_for(organizer).is_ok());
         if found.is_empty() {
             return Err(Error::new(Kind::UndefinedObject, "nothing of that kind is queued or planned")
-                .detail("No message and no task has this id.")
+                .detail("No message and no task that the current role may see has this id.")
                 .hint("Name the organizer with user_id => … to hold what is not there yet."));
         }
         Ok(found)
