@@ -1,7 +1,8 @@
 //! Messages waiting for their moment, and threads waiting for messages. One thread waits for the first message's time,
-//! the others for word that there is more; the first message due goes to whoever is free.
+//! the others for word that there is more; the first message due goes to whoever is free. That two messages of a number do
+//! not leave together is the business of its gate (`cloud_api::gate`).
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -18,8 +19,6 @@ pub struct Timetable {
 struct Waiting {
     jobs: BinaryHeap<Timed>,
     order: u64,
-    /// When the next message of each number may be taken: a late one must not leave together with the one after it.
-    not_before: HashMap<String, Instant>,
     idle: usize,
     visits: u64,
     /// The visit that waits for the first message's time.
@@ -87,7 +86,7 @@ impl Timetable {
             let now = Instant::now();
             let wait = waiting.jobs.peek().map(|first| first.at.saturating_duration_since(now));
             if wait.is_some_and(|wait| wait.is_zero()) {
-                let Some(job) = waiting.pop_in_turn(now) else { continue };
+                let Some(Timed { job, .. }) = waiting.jobs.pop() else { continue };
                 taken(&job);
                 // A wake-up is a system call even when nobody waits.
                 if waiting.idle > 0 && !waiting.jobs.is_empty() {
@@ -134,24 +133,5 @@ impl Timetable {
     /// A panic elsewhere does not take the lock away: the data are complete after every statement.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Waiting {
-    /// Takes the first message, unless its number sent one so recently that it must wait a little longer.
-    fn pop_in_turn(&mut self, now: Instant) -> Option<Job> {
-        let Timed { order, job, .. } = self.jobs.pop()?;
-        match self.not_before.get_mut(&job.sender.phone_number_id) {
-            Some(at) if *at > now => {
-                let at = *at;
-                self.jobs.push(Timed { at, order, job });
-                return None;
-            }
-            Some(at) => *at = now + job.least_gap,
-            None => {
-                self.not_before.insert(job.sender.phone_number_id.clone(), now + job.least_gap);
-            }
-        }
-        Some(job)
     }
 }
