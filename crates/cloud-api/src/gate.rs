@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Requests leave by a timetable of gaps; so far a request may be behind it before the timetable waits for it. Threads wake a
 /// little late all the time, and without this every message would delay all after it. Little of what the gap has to spare in
-/// a second ([`crate::pacing::Pace::least_gap_us`]: 2.5 ms), because the way to Meta wants its share of that.
+/// a second ([`crate::pacing::Pace::least_gap_us`]: 4 ms), because the way to Meta wants its share of that.
 const BEHIND: Duration = Duration::from_micros(300);
 
 /// One phone number's way out, shared by all threads that send for it.
