@@ -366,7 +366,7 @@ impl Maker<'_> {
                         lease: request.lease,
                         not_before: request.instant
                             + Duration::from_micros((at_us - request.now.0).max(0).unsigned_abs()),
-                        least_gap: Duration::from_micros(self.pace.least_gap_us().unsigned_abs()),
+                        pace: self.pace,
                         sender: Arc::clone(self.sender),
                         template,
                         variables: claimed.variables.clone(),

@@ -9,10 +9,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cloud_api::client::{Attempt, Call, Client};
 use cloud_api::gate::Gate;
+use cloud_api::pacing::Pace;
 use cloud_api::phone::PhoneNumber;
 use cloud_api::template::Template;
 use keyring::Secret;
@@ -40,8 +41,8 @@ pub struct Job {
     pub lease: i64,
     /// Admission says: not before.
     pub not_before: Instant,
-    /// Two messages of its number leave at least so far apart.
-    pub least_gap: Duration,
+    /// How fast its number may send now.
+    pub pace: Pace,
     /// On whose behalf.
     pub sender: Arc<Sender>,
     /// What.
@@ -263,7 +264,7 @@ fn call(client: &Client, job: &Job, written: &AtomicBool) -> Event {
             token: job.sender.token.expose(),
             body: &body,
             written,
-            gate: Some((&job.sender.gate, job.least_gap)),
+            gate: Some((&job.sender.gate, job.pace)),
         }))),
     }
 }

@@ -14,6 +14,7 @@
 use crate::gate::Gate;
 use crate::guard::{self, Limits, Stage};
 use crate::outcome::{Outcome, Phase, TransportError, parse_cut_response, parse_response};
+use crate::pacing::Pace;
 use crate::resolver::{CachingResolver, literal};
 use crate::transport::GuardedConnector;
 use rustls::RootCertStore;
@@ -100,8 +101,8 @@ pub struct Call<'a> {
     /// Whoever swaps it first owns the call. A thread that swaps it to true and gets false back has *taken the call back*:
     /// nothing was and nothing will be written, and the call ends with [`TransportError::Revoked`].
     pub written: &'a AtomicBool,
-    /// The number's gate and how far apart requests leave through it; `None`: at once.
-    pub gate: Option<(&'a Gate, Duration)>,
+    /// The number's gate and its rate; `None`: at once.
+    pub gate: Option<(&'a Gate, Pace)>,
 }
 
 /// What came of a call.

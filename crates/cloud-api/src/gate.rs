@@ -1,38 +1,42 @@
-//! The last yard before the wire: requests of one phone number leave one after the other, never closer than a gap.
+//! The last yard before the wire: requests of one phone number leave one after the other, never more in a second than its
+//! rate.
 //!
 //! Slots ([`crate::pacing`]) say when a message should leave. On a busy machine a thread may get its processor late, and then
-//! write just before the message of the next slot. So the gap is kept where the first byte goes out: whoever comes too
-//! early waits, and whoever was late makes the next one wait.
+//! write together with the messages of later slots. So what really left is counted where the first byte goes out: the last
+//! request and the one a rate before it lie at least a second, and most of the jitter allowed for, apart.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Requests leave by a timetable of gaps; so far a request may be behind it before the timetable waits for it. Threads wake a
-/// little late all the time, and without this every message would delay all after it. Little of what the gap has to spare in
-/// a second ([`crate::pacing::Pace::least_gap_us`]: 4 ms), because the way to Meta wants its share of that.
-const BEHIND: Duration = Duration::from_micros(300);
+use crate::pacing::Pace;
 
 /// One phone number's way out, shared by all threads that send for it.
 #[derive(Debug, Default)]
 pub struct Gate {
-    next: Mutex<Option<Instant>>,
+    /// When requests left, in order, as far as a second looks back on them.
+    left: Mutex<VecDeque<Instant>>,
 }
 
 impl Gate {
-    /// Waits until the gap since the last request that left is over, then lets `leave` go. What it answers says whether it
-    /// left; if not, the next one need not wait for it.
-    ///
-    /// Of any N + 1 requests the last leaves at least N gaps less 0.3 ms after the first.
-    pub fn pass(&self, gap: Duration, leave: impl FnOnce() -> bool) -> bool {
+    /// Waits until a request may leave, then lets `leave` go. What it answers says whether it left; if not, nobody has to
+    /// wait for it.
+    pub fn pass(&self, pace: Pace, leave: impl FnOnce() -> bool) -> bool {
         // Nothing is half done when another thread panicked in here.
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let due = next.map_or(now, |next| next.max(now));
+        let window = pace.window();
+        while left.front().is_some_and(|first| first.checked_add(window).is_some_and(|over| over <= now)) {
+            left.pop_front();
+        }
+        let a_rate_before = left.len().checked_sub(pace.per_second as usize).and_then(|n| left.get(n));
+        let after_window = a_rate_before.and_then(|before| before.checked_add(window));
+        let after_last = left.back().and_then(|last| last.checked_add(pace.hurried_gap()));
+        let due = after_window.into_iter().chain(after_last).max().map_or(now, |due| due.max(now));
         std::thread::sleep(due - now);
         let has_left = leave();
         if has_left {
-            let left = Instant::now();
-            *next = due.max(left.checked_sub(BEHIND).unwrap_or(left)).checked_add(gap);
+            left.push_back(Instant::now());
         }
         has_left
     }
@@ -43,16 +47,17 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use std::time::Duration;
 
     #[test]
-    fn threads_that_come_together_leave_gaps_apart() {
+    fn of_threads_that_come_together_no_more_leave_in_a_second_than_the_rate() {
         let gate = Gate::default();
         let left = Mutex::new(Vec::new());
-        let gap = Duration::from_millis(3);
+        let pace = Pace { per_second: 40 };
         std::thread::scope(|scope| {
-            for _ in 0..20 {
+            for _ in 0..60 {
                 scope.spawn(|| {
-                    gate.pass(gap, || {
+                    gate.pass(pace, || {
                         left.lock().unwrap().push(Instant::now());
                         true
                     })
@@ -60,21 +65,20 @@ mod tests {
             }
         });
         let left = left.into_inner().unwrap();
-        assert_eq!(left.len(), 20);
-        for first in 0..20 {
-            for last in first..20 {
-                let gaps = u32::try_from(last - first).unwrap();
-                assert!(left[last] - left[first] + BEHIND >= gap * gaps, "{first} to {last}: {left:?}");
-            }
+        assert_eq!(left.len(), 60);
+        for (one, later) in left.iter().zip(left.iter().skip(40)) {
+            assert!(*later - *one >= Duration::from_secs(1), "41 in {:?}", *later - *one);
         }
+        assert!(left.windows(2).all(|two| two[1] - two[0] >= pace.hurried_gap()), "in a bunch: {left:?}");
     }
 
     #[test]
     fn who_does_not_leave_makes_nobody_wait() {
         let gate = Gate::default();
-        assert!(!gate.pass(Duration::from_secs(3600), || false));
+        let pace = Pace { per_second: 1 };
+        assert!(!gate.pass(pace, || false));
         let begun = Instant::now();
-        assert!(gate.pass(Duration::from_secs(3600), || true));
-        assert!(begun.elapsed() < Duration::from_secs(60));
+        assert!(gate.pass(pace, || true));
+        assert!(begun.elapsed() < Duration::from_millis(900));
     }
 }

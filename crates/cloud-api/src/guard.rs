@@ -5,6 +5,7 @@
 //! ([`crate::resolver`]) ask here.
 
 use crate::gate::Gate;
+use crate::pacing::Pace;
 use scoped_tls::scoped_thread_local;
 use std::cell::Cell;
 use std::io;
@@ -52,8 +53,8 @@ struct Progress {
     stage: Stage,
     connect_by: Instant,
     end_by: Instant,
-    /// How far apart requests leave.
-    gap: Duration,
+    /// How fast requests may leave.
+    pace: Pace,
 }
 
 scoped_thread_local!(static WRITTEN: AtomicBool);
@@ -66,7 +67,7 @@ thread_local! {
 /// Runs one call under its limits and tells how far it got.
 pub(crate) fn supervise<R>(
     written: &AtomicBool,
-    gate: Option<(&Gate, Duration)>,
+    gate: Option<(&Gate, Pace)>,
     limits: Limits,
     call: impl FnOnce() -> R,
 ) -> (R, Stage) {
@@ -75,7 +76,7 @@ pub(crate) fn supervise<R>(
         stage: Stage::Prepare,
         connect_by: now + limits.connect.min(limits.total),
         end_by: now + limits.total,
-        gap: gate.map_or(Duration::ZERO, |(_, gap)| gap),
+        pace: gate.map_or(Pace { per_second: 0 }, |(_, pace)| pace),
     }));
     let result = WRITTEN.set(written, || match gate {
         Some((gate, _)) => GATE.set(gate, call),
@@ -102,8 +103,10 @@ pub(crate) fn begin_writing() -> Result<(), ureq::Error> {
     }
     // The one moment that decides whose call it is: see `Call::written`.
     let leave = || !WRITTEN.with(|written| written.swap(true, Ordering::SeqCst));
-    let gap = PROGRESS.get().map_or(Duration::ZERO, |progress| progress.gap);
-    let has_left = if GATE.is_set() { GATE.with(|gate| gate.pass(gap, leave)) } else { leave() };
+    let has_left = match PROGRESS.get() {
+        Some(progress) if GATE.is_set() => GATE.with(|gate| gate.pass(progress.pace, leave)),
+        _ => leave(),
+    };
     if !has_left {
         enter(Stage::Revoked);
         return Err(ureq::Error::Io(io::Error::other("taken back")));

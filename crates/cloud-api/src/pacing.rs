@@ -5,6 +5,8 @@
 //! phone number can all see it. Times are microseconds since an epoch of the caller's choice.
 //! Source of the limits: Meta, "Throughput".
 
+use std::time::Duration;
+
 /// One second, in microseconds.
 const SECOND_US: i64 = 1_000_000;
 
@@ -65,14 +67,19 @@ impl Pace {
         }
     }
 
-    /// How close two messages may leave when earlier ones were late: a fifth of the jitter allowed for is given up, so that
-    /// delays are made good without ever leaving in a bunch.
+    /// How long any `per_second` + 1 requests take at least on their way out: a second and most of the jitter allowed for. A
+    /// tenth of it is given up, so that who is late need not stay late.
     #[must_use]
-    pub fn least_gap_us(self) -> i64 {
-        match i64::from(self.per_second) {
-            0 => i64::MAX,
-            rate => (SECOND_US + jitter_us(rate) / 5 * 4 + rate - 1) / rate,
-        }
+    pub fn window(self) -> Duration {
+        let jitter = jitter_us(i64::from(self.per_second).max(1)) / 10 * 9;
+        Duration::from_micros((SECOND_US + jitter).unsigned_abs())
+    }
+
+    /// How close two messages may leave when earlier ones were late: delays are made good a quarter faster than the rate,
+    /// never in a bunch.
+    #[must_use]
+    pub fn hurried_gap(self) -> Duration {
+        Duration::from_micros((SECOND_US / i64::from(self.per_second).max(1) / 5 * 4).unsigned_abs())
     }
 
     /// Takes up to `wanted` slots, none before `now_us` and none after `now_us + horizon_us`.
@@ -146,9 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_make_up_for_a_delay_still_keep_below_the_rate() {
-        assert_eq!(pace(80).least_gap_us(), 12_550);
-        assert_eq!(pace(0).least_gap_us(), i64::MAX);
+    fn messages_that_make_up_for_a_delay_hurry_a_little_and_the_second_keeps_its_jitter() {
+        assert_eq!(pace(80).hurried_gap(), Duration::from_millis(10));
+        assert_eq!(pace(80).window(), Duration::from_micros(1_004_500));
+        assert!(pace(80).window() < Duration::from_micros(80 * pace(80).interval_us().unsigned_abs()));
     }
 
     #[test]
@@ -234,11 +242,11 @@ mod tests {
         }
 
         #[test]
-        fn the_least_gap_alone_keeps_below_the_rate_and_lets_delays_be_made_good(per_second in 1..=1000_u32) {
+        fn slots_in_time_never_wait_for_the_window(per_second in 1..=1000_u32) {
             let pace = pace(per_second);
             let rate = i64::from(per_second);
-            prop_assert!(pace.least_gap_us() * rate >= SECOND_US + JITTER_US / 5 * 4);
-            prop_assert!(pace.least_gap_us() < pace.interval_us());
+            prop_assert!(i128::from(pace.interval_us() * rate) >= i128::try_from(pace.window().as_micros()).unwrap_or(0));
+            prop_assert!(pace.window() >= Duration::from_micros(1_000_000 + 4_500));
         }
 
         #[test]
