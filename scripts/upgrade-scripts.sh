@@ -10,7 +10,7 @@ for delta in sql/upgrades/[0-9]*.sql; do
     from=${delta##*/}
     from=${from%.sql}
     {
-        echo "\\echo Use \"ALTER EXTENSION whatsapp_pg UPDATE\" to load this file. \\quit"
+        printf '%s\n' '\echo Use "ALTER EXTENSION whatsapp_pg UPDATE" to load this file. \quit'
         cat "$delta" sql/contacts.sql sql/ledger.sql
         # The order of the manifest in src/lib.rs.
         for part in functions limits outcomes explain audit doctor host triggers views security; do
